@@ -20,7 +20,7 @@ def test_attributes_of_the_module_that_holds_the_encoders_are_refused() -> None:
 @pytest.mark.parametrize(
     "name",
     ["name", "licence", "land", "locations", "dimension", "towers", "seed", "latitude", "status",
-     "joined", "covariates", "overviews", "preview", "manifest"],
+     "joined", "covariates", "overviews", "preview", "search", "manifest"],
 )  # fmt: skip
 def test_words_of_files_tables_and_stores_are_refused(name: str) -> None:
     with pytest.raises(LayoutError):

@@ -1,6 +1,7 @@
 """The page of a store in a real browser: what it shows and computes is what Python has."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from io import StringIO
@@ -29,7 +30,8 @@ from unigeo.producer.publishing.publish import publish
 from unigeo.producer.storage.field_store import create_field
 from unigeo.schemas.geo.regions import region
 from unigeo.schemas.store.concepts import LEAST_CENTRED
-from unigeo.schemas.store.quantization import quantize
+from unigeo.schemas.store.quantization import dequantize, quantize
+from unigeo.schemas.store.search_levels import NUMBERS
 
 pytestmark = pytest.mark.slow
 CITIES = {"Seattle": (-122.33, 47.61), "Miami": (-80.30, 25.77), "Houston": (-95.37, 29.76)}
@@ -414,6 +416,15 @@ HEIGHTS = "lon,lat,label\n" + "".join(
     for lon in range(-118, -84, 3)
     for lat in range(34, 43, 4)
 )
+CODES = """lon,lat,label
+-100.2,41.3,10
+-101.5,42.0,10
+-99.0,40.2,9
+-90.1,35.2,9
+-91.0,34.0,2
+-89.2,36.1,NA
+-89.9,36.4,2
+"""
 AREAS = json.dumps(
     {
         "type": "FeatureCollection",
@@ -460,8 +471,13 @@ const saved = async (id, path) => {
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("classes.csv", LABELS), ("numbers.csv", HEIGHTS), ("areas.geojson", AREAS)],
-    ids=["classes", "numbers", "areas"],
+    [
+        ("classes.csv", LABELS),
+        ("numbers.csv", HEIGHTS),
+        ("areas.geojson", AREAS),
+        ("codes.csv", CODES),
+    ],
+    ids=["classes", "numbers", "areas", "codes"],
 )
 def test_labels_are_mapped_as_by_python(
     name: str, text: str, page: str, field: client.Field, tmp_path: Path
@@ -474,8 +490,11 @@ def test_labels_are_mapped_as_by_python(
         + f"""
 await page.selectOption("#budget", "10000000");
 await readLabels({json.dumps(str(tmp_path / name))});
+const codes = {json.dumps(name == "codes.csv")};
+if (codes) await page.check("#label-as-classes");
 await fit();
 told = await fitted();
+told.offered = await page.locator("#label-classes").isVisible();
 told.next = await page.locator("#label-next li").allTextContents();
 told.said = await text("label-score");
 await saved("save-tiff", {json.dumps(str(tmp_path / "map.tif"))});
@@ -486,10 +505,14 @@ told.again = await fitted();
         tmp_path,
     )
     column = "area" if name.startswith("areas") else "label"
-    labelled = field.label(tmp_path / name, column, "aerial")
+    task: Any = "classification" if name == "codes.csv" else None
+    labelled = field.label(tmp_path / name, column, "aerial", task=task)
+    assert told["offered"] == (name == "codes.csv"), "for whole numbers alone"
     layers = labelled.map()
     ridge = labelled.ridge
-    assert tuple(told["classes"]) == labelled.classes
+    # Codes beside a missing one are floats in Python.
+    classes_as_text = tuple(f"{one:g}" if task else one for one in labelled.classes)
+    assert tuple(told["classes"]) == classes_as_text
     assert len(told["used"]) == labelled.used
     assert told["penalty"] == pytest.approx(ridge.penalty, rel=1e-9)
     np.testing.assert_allclose(told["weights"], ridge.weights, rtol=1e-5, atol=1e-9)
@@ -505,7 +528,7 @@ told.again = await fitted();
     else:
         assert told["score"]["value"] == pytest.approx(labelled.score.value, rel=1e-5)
         assert "in unseen blocks" in told["said"]
-    again = field.label(tmp_path / name, column, "coordinate")
+    again = field.label(tmp_path / name, column, "coordinate", task=task)
     assert told["again"]["penalty"] == pytest.approx(again.ridge.penalty, rel=1e-9)
     first = field.suggest(labelled, 8).iloc[0]
     assert told["next"][0].endswith(f"at {first.lon:.3f}, {first.lat:.3f}")
@@ -518,7 +541,7 @@ told.again = await fitted();
         for number, numbers in enumerate(found.values(), start=1):
             assert np.array_equal(raster.read(number), numbers.astype("f4"), equal_nan=True)
         classes = [raster.tags()[f"CLASS_{one}"] for one in range(len(labelled.classes))]
-        assert tuple(classes) == labelled.classes
+        assert tuple(classes) == classes_as_text
 
 
 def test_the_view_is_saved_where_it_is_seen_in_finer_cells(
@@ -741,7 +764,9 @@ told.push(await text("message"), await text("found"));
     assert message == "" and "-100.20000, 41.30000" in found
 
 
-def test_labels_leave_the_page_as_they_came(page: str, field: client.Field, tmp_path: Path) -> None:
+def test_labels_leave_the_page_as_they_came(
+    page: str, field: client.Field, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Six made by hand, saved as CSV and GeoJSON, which Python reads; the map as PNG."""
     told = browse(
         page,
@@ -770,6 +795,7 @@ await page.waitForFunction(() => window.unigeo.labels.labels.length > 6);
 const further = await page.locator("#label-next li").count();
 await page.click("#label-undo");
 told = {{ labels: await page.evaluate(() => window.unigeo.labels.labels), further,
+  python: await text("label-python"),
   hidden: await page.locator("#label-result").isHidden(),
   message: await text("message"), counts: await text("label-counts") }};
 """,
@@ -783,6 +809,11 @@ told = {{ labels: await page.evaluate(() => window.unigeo.labels.labels), furthe
     features = json.loads((tmp_path / "label-geojson").read_text())["features"]
     assert [one["properties"]["label"] for one in features] == list(table["label"])
     assert field.label(table, "label", "aerial").used == 6
+    (tmp_path / "label-csv").rename(tmp_path / "labels.csv")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(told["python"], names)  # as the page shows it, on the field that its server has
+    assert names["labels"].classes == ('"town", 2', "wood")
     assert (tmp_path / "save-png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -802,3 +833,61 @@ def test_words_are_searched_from_centres_where_the_store_has_them(tmp_path: Path
     plain = field.similarity(field.concepts.vectors[7], "aerial").values
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.nanmax(np.abs(expected - plain)) > 0.1
+
+
+def test_wide_vectors_are_compared_by_few_numbers_and_the_best_cells_by_all(tmp_path: Path) -> None:
+    needs_browser()
+    stores.build_searched(tmp_path / "gulf.zarr")
+    export_page(str(tmp_path / "gulf.zarr"), tmp_path)
+    look = """
+await page.evaluate(() => {
+  document.querySelector("#budget").append(new Option("little", "400000"));
+  document.querySelector("#budget").value = "400000";
+});
+const first = await counts();
+await look([-5.0, -5.0]);
+const before = await counts();
+await look([5.0, -8.0], "B");
+const both = await counts();
+const found = async () => ({ scores: await scores(), said: await text("scored"),
+  best: await page.locator("#best li").allTextContents() });
+told = { near: await found(), bytes: [before.bytes - first.bytes, both.bytes - before.bytes] };
+await search("phrase number 7");
+told.words = await found();
+"""
+    with RangeServer(tmp_path) as serving:
+        told = browse(f"{serving.url}/gulf.html", SCORES + look, tmp_path)
+    field = client.open_field(tmp_path / "gulf.zarr")
+    level = xr.open_zarr(tmp_path / "gulf.zarr", group="search/1", chunks=None)
+    directions = xr.open_zarr(tmp_path / "gulf.zarr", group="search", chunks=None)["aerial_axes"]
+    numbers, axes = dequantize(level["aerial"].values), directions.values.astype(float)
+
+    def along(vector: np.ndarray) -> np.ndarray:
+        projected = axes @ vector
+        return np.asarray(projected / np.linalg.norm(projected))
+
+    a, b = (query_vector(field, [one], "aerial") for one in ((-5.0, -5.0), (5.0, -8.0)))
+    text, centre = field.concepts.query(field.concepts.find("phrase number 7").vector, "aerial")
+    assert centre is not None
+    away = numbers - axes @ centre
+    expected = {
+        "near": numbers @ (along(a) - along(b)),
+        "words": away @ along(text) / np.linalg.norm(away, axis=-1),
+    }
+    truth = {
+        "near": field.similarity(a, "aerial").values - field.similarity(b, "aerial").values,
+        "words": field.search("phrase number 7", "aerial", as_="map").values,
+    }
+    for name, few in expected.items():
+        found = told[name]
+        assert (found["scores"]["factor"], found["scores"]["directions"]) == (1, NUMBERS)
+        np.testing.assert_allclose(values(found["scores"]), few, atol=1e-6)
+        assert "by 64 main directions of the vectors" in found["said"]
+        best = [re.fullmatch(r"(.+) at (.+), (.+)", one) for one in found["best"]]
+        score, *lonlat = np.array([one.groups() for one in best if one], float).T
+        rows, cols = field.grid.cells(np.stack(lonlat, axis=1)).T
+        np.testing.assert_allclose(score, truth[name][rows, cols], atol=6e-5)
+        assert len(score) == 10 and (np.diff(score) <= 0).all()
+        assert score[0] > np.nanquantile(truth[name], 0.99)
+    assert told["bytes"][0] < 500_000, "numbers, directions and concepts"
+    assert told["bytes"][1] < 200_000, "single vectors"

@@ -45,6 +45,7 @@ from unigeo.schemas.store.preview import GROUP as PREVIEW
 from unigeo.schemas.store.published_attributes import (
     DIGEST,
 )
+from unigeo.schemas.store.search_levels import GROUP as SEARCH
 from unigeo.schemas.store.status import Status
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ if TYPE_CHECKING:
 
     from unigeo.client.reading.stored_field import StoredField
 
-_LEFT_OUT = (PREVIEW, OVERVIEWS)
-"""Groups of images and means of the whole field, which a part does not have."""
+_LEFT_OUT = (PREVIEW, OVERVIEWS, SEARCH)
+"""Groups that are derived from the whole field, which a part does not have."""
 _SHARDS_ALONG = 8
 """Least number of shards along the longer side, if the chunks allow it, so that widening the part
 to whole shards adds little."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from unigeo.client.field.labelling import Labelled
     from unigeo.client.field.search import Concepts
+    from unigeo.client.probing.targets import Task
 
 
 class ByLikeness(AtPoints, OverAreas):
@@ -85,6 +86,7 @@ class ByLikeness(AtPoints, OverAreas):
         *,
         crs: Any = None,
         columns: CoordinateColumns | None = None,
+        task: "Task | None" = None,
     ) -> "Labelled":
         """Map a few labels to every cell, by ridge on the vectors of one modality.
 
@@ -100,6 +102,7 @@ class ByLikeness(AtPoints, OverAreas):
             crs: CRS of the coordinates, if the table does not name it.
             columns: names of the longitude and latitude columns, or of the one that holds
                 positions as text, if they are unusual.
+            task: `classification` if numbers are codes of classes; as in `probe`.
 
         Returns:
             A `Labelled`: its `map()` has a value and an uncertainty for each cell, its `score` is
@@ -112,7 +115,7 @@ class ByLikeness(AtPoints, OverAreas):
         """
         from unigeo.client.field.labelling import label_field
 
-        return label_field(self, table, column, self._only(modality), crs, columns)
+        return label_field(self, table, column, self._only(modality), crs, columns, task)
 
     def suggest(
         self, labels: "Labelled", count: int = 10, *, apart_km: float | None = None

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 from unigeo.client.areas.polygon_tables import feature_columns
 from unigeo.client.areas.polygons import read_polygons
 from unigeo.client.areas.windows import bounding_window
-from unigeo.client.probing.targets import Target, read_target
+from unigeo.client.probing.targets import Target, Task, read_target
 from unigeo.client.shapes.coverage import holds_centre
 from unigeo.client.shapes.outlines import outlines_on
 from unigeo.client.shapes.polygon_rings import Polygons
@@ -42,7 +42,12 @@ class LabelRows:
 
 
 def read_label_rows(
-    table: Any, column: Any, grid: Grid, crs: Any, columns: CoordinateColumns | None
+    table: Any,
+    column: Any,
+    grid: Grid,
+    crs: Any,
+    columns: CoordinateColumns | None,
+    task: Task | None = None,
 ) -> LabelRows:
     """Read labels and the cells that they label.
 
@@ -52,6 +57,7 @@ def read_label_rows(
         grid: grid of the field.
         crs: CRS of the coordinates, if the table does not name it.
         columns: names of the longitude and latitude columns, if they are unusual.
+        task: as in `read_target`.
 
     Raises:
         ProbeError: if there is no such column.
@@ -62,8 +68,8 @@ def read_label_rows(
         is_json = str(table).lower().endswith(_JSON)
         table = read_polygon_file(table) if is_json else loaded_table(table, columns)
     if isinstance(table, Mapping) and table.get("type") == "FeatureCollection":
-        return _of_features(table, column, grid, crs)
-    target = read_target(table, column)
+        return _of_features(table, column, grid, crs, task)
+    target = read_target(table, column, task)
     geometry = geometry_of(table)
     if geometry is not None:
         is_area = geometry.geom_type.isin(_AREAS).to_numpy()
@@ -75,7 +81,9 @@ def read_label_rows(
     return LabelRows(target, points, np.arange(len(points)))
 
 
-def _of_features(document: Mapping[str, Any], column: Any, grid: Grid, crs: Any) -> LabelRows:
+def _of_features(
+    document: Mapping[str, Any], column: Any, grid: Grid, crs: Any, task: Task | None
+) -> LabelRows:
     """Read the labels of GeoJSON features: points, polygons, or both."""
     geometries = geometries_of(document, "the GeoJSON")
     is_area = np.array([bool(one) and one.get("type") in _AREAS for one in geometries], bool)
@@ -88,7 +96,7 @@ def _of_features(document: Mapping[str, Any], column: Any, grid: Grid, crs: Any)
         ]
         return {**document, "features": features}
 
-    target = read_target(feature_columns(document), column)
+    target = read_target(feature_columns(document), column, task)
     points = read_points(part(~is_area), crs, missing="keep")
     areas = read_polygons(part(is_area), crs, grid)
     return _joined(target, points, areas, np.ones(len(is_area), bool), grid)

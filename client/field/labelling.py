@@ -16,7 +16,7 @@ from unigeo.client.probing.label_ridge import (
     fit_labels,
 )
 from unigeo.client.probing.table_columns import column_label, short
-from unigeo.client.probing.targets import Labels, target_values
+from unigeo.client.probing.targets import Labels, Task, target_values
 from unigeo.client.reading.point_status import count_reasons
 from unigeo.client.reading.sampling import sample
 from unigeo.schemas.errors import ProbeError
@@ -104,6 +104,7 @@ def label_field(
     modality: str,
     crs: Any = None,
     columns: CoordinateColumns | None = None,
+    task: Task | None = None,
 ) -> Labelled:
     """Fit a ridge to the labels of a table; see `Field.label`.
 
@@ -111,7 +112,7 @@ def label_field(
         ProbeError: if the labels are too few, or all alike.
         PointsError, RegionError: if the coordinates or the polygons cannot be read.
     """
-    rows = read_label_rows(table, column, field.grid, crs, columns)
+    rows = read_label_rows(table, column, field.grid, crs, columns, task)
     target, points = rows.target, rows.points
     values = target_values(target)[rows.row]
     sampled = sample(field.modality(modality), points, dtype="int8")

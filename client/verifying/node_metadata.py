@@ -16,6 +16,7 @@ from unigeo.schemas.store.manifest import GROUP as MANIFEST
 from unigeo.schemas.store.overviews import GROUP as OVERVIEWS
 from unigeo.schemas.store.preview import GROUP as PREVIEW
 from unigeo.schemas.store.problems import Problem
+from unigeo.schemas.store.search_levels import GROUP as SEARCH
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -76,7 +77,7 @@ async def chunk_problems(store: "Store", nodes: Nodes) -> list[Problem]:
     sizes: dict[str, int | None] = {}
     for name, node in nodes.items():
         group, _, last = name.rpartition("/")
-        complete = is_coordinate(last) and group.split("/")[0] in ("", OVERVIEWS, PREVIEW)
+        complete = is_coordinate(last) and group.split("/")[0] in ("", OVERVIEWS, PREVIEW, SEARCH)
         complete = complete or name.startswith((f"{MANIFEST}/", f"{ENCODER}/", f"{CONCEPTS}/"))
         if node.get("node_type") != "array" or not complete:
             continue

@@ -1,4 +1,4 @@
-"""Publication of a finished store: preview, overviews, concepts, manifest and STAC files.
+"""Publication of a finished store: preview, overviews, search, concepts, manifest, STAC files.
 
 Start with `publish.publish`, which derives everything from the shards and writes the root last.
 `announce` writes the STAC item, collection and catalogue beside the store; `releases` copies the

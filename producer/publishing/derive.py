@@ -1,4 +1,4 @@
-"""Objects derived from a field's shards: hashes, overviews and the finest level of the preview.
+"""Objects derived from a field's shards: hashes, overviews, what is searched, the finest preview.
 
 Each object is read once, a few rows of cells at a time. The task of a shard writes objects that no
 other task writes, and then a note with the hashes of everything it read and wrote: a publication
@@ -6,19 +6,21 @@ that was killed reads the shards again, but derives nothing twice. Several tasks
 holds its stored shard in memory and the objects derived from it, a third of that size.
 """
 
+import hashlib
 import json
 import math
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import zarr
-from jaxtyping import Int8, UInt8
+from jaxtyping import Int8, Int16, UInt8
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -27,9 +29,11 @@ from unigeo.producer.publishing.principal_directions import (
     SAMPLED_CELLS,
     SAMPLED_SHARDS,
     Colours,
+    fit_axes,
     fit_colours,
     spread,
 )
+from unigeo.producer.publishing.search_levels import SearchObjects
 from unigeo.producer.publishing.shard_facts import ShardFacts
 from unigeo.producer.publishing.task_digests import digest_of_shard
 from unigeo.producer.raster.planning import stored_shards
@@ -53,6 +57,12 @@ from unigeo.schemas.store.manifest import ArrayManifest, shard_key
 from unigeo.schemas.store.overviews import coarser_layout, overview_path
 from unigeo.schemas.store.preview import preview_path
 from unigeo.schemas.store.quantization import FILL
+from unigeo.schemas.store.search_levels import (
+    NUMBERS,
+    search_factors,
+    search_path,
+    searched_modalities,
+)
 from unigeo.schemas.store.status import Status
 
 NOTES = "publishing"
@@ -85,25 +95,48 @@ def sample_vectors(
     return np.concatenate(parts)
 
 
-def colours_of(group: zarr.Group, modality: str, layout: Layout) -> Colours:
-    """Fit a modality's colours to the store."""
-    return fit_colours(sample_vectors(group, modality, layout))
+@dataclass(frozen=True)
+class Directions:
+    """Main directions of the vectors of each modality."""
+
+    colours: Mapping[str, Colours]
+    """Colours of the preview by modality."""
+    search: Mapping[str, Int16[np.ndarray, "axis band"]]
+    """Axes, in units of 2^-14, of the modalities that are searched by fewer numbers."""
+
+    def digests(self, modality: str) -> list[str]:
+        """Return a SHA-256 of each of a modality's directions."""
+        search = self.search.get(modality, np.empty((0, 0), np.int16))
+        return [self.colours[modality].digest(), hashlib.sha256(search.tobytes()).hexdigest()]
+
+
+def directions_of(group: zarr.Group, layout: Layout) -> Directions:
+    """Fit the main directions of every modality to the store."""
+    colours, search = {}, {}
+    for name in layout.modalities:
+        sample = sample_vectors(group, name, layout)
+        is_searched = name in searched_modalities(layout)
+        axes = fit_axes(sample, NUMBERS if is_searched else 3)
+        colours[name] = fit_colours(sample, axes[:3])
+        if is_searched:
+            search[name] = axes
+    return Directions(colours, search)
 
 
 def derive(
     group: zarr.Group,
     attributes: UnigeoAttributes,
-    colours: Mapping[str, Colours],
+    directions: Directions,
     factors: tuple[int, ...],
     *,
     progress: bool = False,
 ) -> tuple[dict[str, ShardFacts], Objects]:
-    """Hash every shard; write its overviews and its part of the preview unless they exist.
+    """Hash every shard; write all that is derived from it unless it exists.
 
     Args:
-        group: the root, with the groups of overviews and preview in it.
+        group: the root, with the empty arrays of overviews, search and preview in it.
         attributes: the field's attributes.
-        colours: colours of the preview by modality.
+        directions: main directions of the modalities.
         factors: factors of the overviews.
         progress: show a bar on stderr.
 
@@ -117,7 +150,7 @@ def derive(
     shards = layout.shards(attributes.grid.grid())
     facts = {array: ShardFacts.empty(shards) for array in layout.arrays}
     made: Objects = {}
-    derive_shard = _ShardDeriver(group.store, attributes, colours, factors, facts)
+    derive_shard = _ShardDeriver(group.store, attributes, directions, factors, facts)
     tasks = list(_tasks(group, layout))
     with (
         tqdm(total=len(tasks), unit="shard", desc="publish", disable=not progress) as bar,
@@ -158,14 +191,15 @@ class _ShardDeriver:
         self,
         store: Any,
         attributes: UnigeoAttributes,
-        colours: Mapping[str, Colours],
+        directions: Directions,
         factors: tuple[int, ...],
         facts: Mapping[str, ShardFacts],
     ) -> None:
         self._store, self._attributes = store, attributes
         self._layout = attributes.field_layout()
-        self._colours, self._factors, self._facts = colours, factors, facts
+        self._directions, self._factors, self._facts = directions, factors, facts
         self._buffers = {factor: Buffers() for factor in factors}
+        self._search_buffers = {f: Buffers() for f in search_factors(self._layout)}
 
     def __call__(self, modality: str, row: int, col: int) -> Objects:
         """Record a shard's facts, and write the objects derived from it unless a note has them."""
@@ -194,7 +228,7 @@ class _ShardDeriver:
         inputs = {
             "vectors": bytes(one.vectors.sha256[row, col]).hex(),
             "status": bytes(one.status.sha256[row, col]).hex(),
-            "colours": self._colours[modality].digest(),
+            "directions": self._directions.digests(modality),
             "factors": list(self._factors),
             "code": code_sha256(DERIVING),
         }
@@ -228,8 +262,10 @@ class _ShardDeriver:
         body: bytes | None,
         status: UInt8[np.ndarray, "row col"],
     ) -> Objects:
-        """Write a shard's part of the preview and of every overview."""
+        """Write a shard's part of the preview, of every overview and of what is searched."""
         layout, factors, width = self._layout, self._factors, self._layout.width(modality)
+        axes = self._directions.search.get(modality)
+        searched = SearchObjects(layout, axes, self._search_buffers)
         rgb = np.zeros((3, layout.shard, layout.shard), np.uint8)
         coarse = {factor: coarser_layout(layout, factor) for factor in factors}
         vectors = {f: VectorObject(coarse[f], width, self._buffers[f]) for f in factors}
@@ -238,17 +274,18 @@ class _ShardDeriver:
         for number, stored in enumerate(rows_of_vectors(body, layout, width, rows)):
             first = number * rows
             check_fit(stored[..., 0] != FILL, status[first : first + rows], "a vector")
-            rgb[:, first : first + rows] = self._colours[modality].paint(stored)
+            rgb[:, first : first + rows] = self._directions.colours[modality].paint(stored)
+            valid = np.flatnonzero(stored[..., 0] != FILL)
+            searched.put(1, valid + first * layout.shard, stored.reshape(-1, width)[valid])
             overviews = overviews_of(stored, status[first : first + rows], factors)
             for factor, means, coarse_codes in overviews:
                 coarse_rows = slice(first // factor, (first + rows) // factor)
                 codes[factor][coarse_rows] = coarse_codes
                 cells = np.flatnonzero(coarse_codes == Status.VALID)
-                # `cells` counts from the first of these rows, `put` from the shard's corner.
-                vectors[factor].put(
-                    cells + coarse_rows.start * coarse[factor].shard,
-                    means.reshape(-1, width)[cells],
-                )
+                # Counted from the first of these rows; `put` counts from the shard's corner.
+                inside = cells + coarse_rows.start * coarse[factor].shard
+                vectors[factor].put(inside, means.reshape(-1, width)[cells])
+                searched.put(factor, inside, means.reshape(-1, width)[cells])
         objects: Objects = {}
         # An object that holds nothing but fill values is not stored, as in Zarr itself.
         if rgb.any():
@@ -263,6 +300,9 @@ class _ShardDeriver:
             if codes[factor].any():
                 key = shard_key(status_name(path), row, col, 2)
                 self._put(objects, key, status_object(codes[factor], layout))
+        for factor, content in searched.finish():
+            key = shard_key(f"{search_path(factor)}/{modality}", row, col, 3)
+            self._put(objects, key, content)
         return objects
 
     def _put(self, objects: Objects, key: str, content: memoryview) -> None:

@@ -1,5 +1,7 @@
 """The group `overviews` of a store: creation of its empty arrays, and the sizes of its objects."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import zarr
 
@@ -36,18 +38,36 @@ def create_overviews(group: zarr.Group, grid: Grid, layout: Layout) -> tuple[int
 
 
 def write_sizes(
-    group: zarr.Group, factors: tuple[int, ...], layout: Layout, grid: Grid, made: Objects
+    group: zarr.Group,
+    path: str,
+    arrays: Mapping[str, int],
+    shards: tuple[int, int],
+    made: Objects,
 ) -> None:
-    """Write the size of each object, so that a reader can tell a lost one from one without data."""
-    for factor in factors:
-        path = overview_path(factor)
-        manifest = new_group()
-        for modality in layout.modalities:
-            for array, dimensions in ((modality, 3), (status_name(modality), 2)):
-                sizes = np.zeros(layout.shards(grid), np.int64)
-                for row, col in np.ndindex(*sizes.shape):
-                    key = f"{path}/{shard_key(array, row, col, dimensions)}"
-                    if key in made:  # else 0: no data, hence no object
-                        sizes[row, col] = made[key][1]
-                add_array(manifest, f"{array}_bytes", sizes, SHARDS)
-        replace_group(group.store, f"{path}/{MANIFEST}", manifest)
+    """Write the size of each object, so that a reader can tell a lost one from one without data.
+
+    Args:
+        group: the root.
+        path: path of the level in it.
+        arrays: dimensions of the level's sharded arrays, by name.
+        shards: rows and columns of shards.
+        made: all objects.
+    """
+    manifest = new_group()
+    for array, dimensions in arrays.items():
+        sizes = np.zeros(shards, np.int64)
+        for row, col in np.ndindex(*shards):
+            key = f"{path}/{shard_key(array, row, col, dimensions)}"
+            if key in made:  # else 0: no data, hence no object
+                sizes[row, col] = made[key][1]
+        add_array(manifest, f"{array}_bytes", sizes, SHARDS)
+    replace_group(group.store, f"{path}/{MANIFEST}", manifest)
+
+
+def overview_arrays(layout: Layout) -> dict[str, int]:
+    """Return the number of dimensions of an overview's sharded arrays, by name."""
+    return {
+        array: dimensions
+        for name in layout.modalities
+        for array, dimensions in ((name, 3), (status_name(name), 2))
+    }

@@ -8,7 +8,7 @@ import numpy as np
 import zarr
 from jaxtyping import UInt8
 
-from unigeo.producer.publishing.principal_directions import Colours
+from unigeo.producer.publishing.principal_directions import Colours, unit_axes
 from unigeo.producer.storage.staged_groups import add_array, new_group, write_group
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.store.layout import (
@@ -38,7 +38,10 @@ def create_preview(
     for modality in layout.modalities:
         chosen = colours[modality]
         add_array(
-            preview, axes_name(modality), chosen.unit_axes, (COLOUR, layout.dimension(modality))
+            preview,
+            axes_name(modality),
+            unit_axes(chosen.axes),
+            (COLOUR, layout.dimension(modality)),
         )
         add_array(preview, stretch_name(modality), chosen.stretch, (COLOUR, "end"))
     for factor, level in _levels(grid, layout).items():

@@ -1,8 +1,8 @@
-"""Colours of the preview: three principal directions of a modality's vectors as red, green, blue.
+"""Principal directions of a modality's vectors: three as colours of the preview, 64 to search by.
 
 They are fitted to a sample spread evenly over the field, in integers: sums of integers below 2^53
-are exact in float64 in any order, so the colours do not depend on the number of threads or on the
-order in which BLAS adds.
+are exact in float64 in any order, so they do not depend on the number of threads or on the order in
+which BLAS adds.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int8, Int16, UInt8
 
 from unigeo.schemas.store.preview import colour
-from unigeo.schemas.store.quantization import FILL
+from unigeo.schemas.store.quantization import FILL, quantize
 
 SAMPLED_SHARDS = 64
 """Largest number of shards in the sample."""
@@ -39,11 +39,6 @@ class Colours:
     stretch: Float[np.ndarray, "3 2"]
     """Scores, along axes of unit length, of the darkest and the brightest."""
 
-    @property
-    def unit_axes(self) -> Float[np.ndarray, "3 band"]:
-        """Directions as they are stored; exact in float32."""
-        return (self.axes / np.float32(_AXIS)).astype(np.float32)
-
     def digest(self) -> str:
         """Return a SHA-256 of the axes and their stretch."""
         return hashlib.sha256(self.axes.tobytes() + self.stretch.tobytes()).hexdigest()
@@ -66,16 +61,20 @@ def spread(count: int, most: int) -> np.ndarray:
     return (np.arange(taken) * count) // max(taken, 1)
 
 
-def fit_colours(stored: Int8[np.ndarray, "cell band"]) -> Colours:
-    """Fit the principal directions of a sample, and the range of its scores along them.
+def fit_axes(stored: Int8[np.ndarray, "cell band"], count: int) -> Int16[np.ndarray, "axis band"]:
+    """Fit the principal directions of a sample.
 
     Args:
         stored: quantized vectors, none of them missing; may be empty.
+        count: number of directions; those beyond the number of bands are 0, and all of no vector.
+
+    Returns:
+        Directions in units of 2^-14, the one of the largest variance first.
     """
     bands = stored.shape[1]
-    axes = np.zeros((3, bands), np.int16)  # rows stay 0 if there are fewer than three bands
+    axes = np.zeros((count, bands), np.int16)
     if not len(stored):
-        return Colours(axes, np.zeros((3, 2)))
+        return axes
     gram, total = np.zeros((bands, bands)), np.zeros(bands)
     # A product of two units is at most 2^30 and a sample has 2^16 cells: sums stay below 2^53.
     for first in range(0, len(stored), 4096):
@@ -83,14 +82,42 @@ def fit_colours(stored: Int8[np.ndarray, "cell band"]) -> Colours:
         gram += units.T @ units
         total += units.sum(axis=0)
     _, vectors = np.linalg.eigh(gram - np.outer(total, total) / len(stored))
-    main = vectors[:, ::-1][:, :3].T  # eigh sorts the eigenvalues from smallest to largest
+    main = vectors[:, ::-1][:, :count].T  # eigh sorts the eigenvalues from smallest to largest
     main = main * np.where(main.sum(axis=1) < 0, -1, 1)[:, None]  # its sign is free: fix it
     # Rounding to integers absorbs differences in the last bits between LAPACK builds.
     axes[: len(main)] = np.rint(main * _AXIS)
+    return axes
+
+
+def fit_colours(
+    stored: Int8[np.ndarray, "cell band"], axes: Int16[np.ndarray, "3 band"]
+) -> Colours:
+    """Fit the range of a sample's scores along its principal directions.
+
+    Args:
+        stored: quantized vectors, none of them missing; may be empty.
+        axes: of `fit_axes`.
+    """
+    if not len(stored):
+        return Colours(axes, np.zeros((3, 2)))
     parts = range(0, len(stored), 4096)
     scores = np.concatenate([_scores(stored[first : first + 4096], axes) for first in parts])
     low, high = np.percentile(scores, PERCENTILES, axis=0)
     return Colours(axes, np.stack([low, high], axis=1))
+
+
+def project(
+    stored: Int8[np.ndarray, "cell band"], axes: Int16[np.ndarray, "axis band"]
+) -> Int8[np.ndarray, "cell axis"]:
+    """Quantize the products of unit vectors and axes, which are missing where all of them are 0."""
+    products = _scores(stored, axes)
+    products[~products.any(axis=1)] = np.nan
+    return quantize(products)
+
+
+def unit_axes(axes: Int16[np.ndarray, "axis band"]) -> Float[np.ndarray, "axis band"]:
+    """Return axes as they are stored, of unit length; exact in float32."""
+    return (axes / np.float32(_AXIS)).astype(np.float32)
 
 
 def _whole_units(stored: Int8[np.ndarray, "cell band"]) -> Float[np.ndarray, "cell band"]:
@@ -100,8 +127,8 @@ def _whole_units(stored: Int8[np.ndarray, "cell band"]) -> Float[np.ndarray, "ce
 
 
 def _scores(
-    stored: Int8[np.ndarray, "cell band"], axes: Int16[np.ndarray, "3 band"]
-) -> Float[np.ndarray, "cell 3"]:
+    stored: Int8[np.ndarray, "cell band"], axes: Int16[np.ndarray, "axis band"]
+) -> Float[np.ndarray, "cell axis"]:
     """Return products of unit vectors and axes; products of integers are exact, hence repeatable.
 
     They are exact even in float32, up to 1,024 bands: an axis is split into 2^7 times a high

@@ -13,11 +13,12 @@ import numpy as np
 import zarr
 
 from unigeo.producer.publishing.concepts import ConceptVectors, write_concepts
-from unigeo.producer.publishing.derive import NOTES, colours_of, derive
+from unigeo.producer.publishing.derive import NOTES, derive, directions_of
 from unigeo.producer.publishing.manifest import run_entry, write_manifest
-from unigeo.producer.publishing.overviews import create_overviews, write_sizes
+from unigeo.producer.publishing.overviews import create_overviews, overview_arrays, write_sizes
 from unigeo.producer.publishing.preview import build_pyramid, create_preview, preview_attributes
 from unigeo.producer.publishing.releases import runs_of
+from unigeo.producer.publishing.search_levels import create_search
 from unigeo.producer.publishing.updates import refuse_lost_cells
 from unigeo.producer.raster.planning import plan
 from unigeo.producer.storage.field_store import is_published
@@ -34,6 +35,8 @@ from unigeo.schemas.store.overviews import GROUP as OVERVIEWS
 from unigeo.schemas.store.overviews import overview_attributes, overview_path, pyramid_attributes
 from unigeo.schemas.store.preview import GROUP as PREVIEW
 from unigeo.schemas.store.published_attributes import DIGEST, attributes_digest, held_attributes
+from unigeo.schemas.store.search_levels import GROUP as SEARCH
+from unigeo.schemas.store.search_levels import search_attributes, search_path, searched_modalities
 from unigeo.schemas.store.validation import field_problems
 
 Stage = Callable[[str], AbstractContextManager[object]]
@@ -51,7 +54,7 @@ def publish(
     progress: bool = False,
     stage: Stage = lambda name: nullcontext(),
 ) -> zarr.Group:
-    """Write overviews, preview, encoder, concepts, manifest, and last the root as `published`.
+    """Write derived groups, encoder, concepts, manifest, and last the root as `published`.
 
     Args:
         group: the root of a store whose every shard is written.
@@ -121,19 +124,26 @@ def _publish(
     for key in ("manifest_sha256", DIGEST):
         published.pop(key, None)
     with stage("colours"):
-        colours = {name: colours_of(group, name, layout) for name in layout.modalities}
+        directions = directions_of(group, layout)
     # Arrays are created before their chunks are written, and each group's own metadata after them:
     # a reader never finds an overview or a preview that is half full.
-    create_preview(group, grid, layout, colours)
+    create_preview(group, grid, layout, directions.colours)
     factors = create_overviews(group, grid, layout)
+    searched = create_search(group, grid, layout, directions.search)
     with stage("deriving"):
-        facts, made = derive(group, field, colours, factors, progress=progress)
+        facts, made = derive(group, field, directions, factors, progress=progress)
     if previous is not None and not allow_loss:
         refuse_lost_cells(previous, field, facts)
     build_pyramid(group, grid, layout)
     _consolidate(group, preview_attributes(grid, layout), f"{PREVIEW}/")
-    write_sizes(group, factors, layout, grid, made)
+    shards = layout.shards(grid)
+    for factor in searched:
+        arrays = dict.fromkeys(searched_modalities(layout), 3)
+        write_sizes(group, search_path(factor), arrays, shards, made)
+    if searched:
+        _consolidate(group, search_attributes(grid, layout), f"{SEARCH}/")
     for factor in factors:
+        write_sizes(group, overview_path(factor), overview_arrays(layout), shards, made)
         coarse = overview_attributes({**attributes, "unigeo": published}, grid, factor)
         _consolidate(group, coarse, f"{overview_path(factor)}/")
     if factors:

@@ -20,7 +20,7 @@ CODE = (
 )
 """Sources that decide vectors; those of publication and commands do not."""
 DERIVING = ("schemas", "producer/publishing", "producer/storage")
-"""Sources that decide what publication derives from vectors: overviews and previews."""
+"""Sources that decide what publication derives from vectors: overviews, previews, search."""
 PACKAGES = ("torch", "numpy")
 SHOWN = 12
 """Number of digits of a hash in a message."""

@@ -33,7 +33,7 @@ def create_arrays(
     empty = new_group()
     for array in layout.arrays:
         about = covariate_attributes(covariates) if array == COVARIATES else {}
-        _create_numbers(empty, array, grid, layout, about)
+        create_numbers(empty, array, grid, layout, about)
         _create_status(empty, array, grid, layout)
     _create_coordinates(empty, grid, layout)
     prefix = f"{path}/" if path else ""
@@ -42,15 +42,31 @@ def create_arrays(
             put(store, prefix + key, body)
 
 
-def _create_numbers(
-    group: zarr.Group, name: str, grid: Grid, layout: Layout, about: dict[str, Any]
+def create_numbers(
+    group: zarr.Group,
+    name: str,
+    grid: Grid,
+    layout: Layout,
+    about: dict[str, Any],
+    *,
+    path: str = "",
 ) -> None:
+    """Create an empty array of vectors or covariates.
+
+    Args:
+        group: group in memory.
+        name: name of the array in the layout.
+        grid: grid of its cells.
+        layout: layout of the array.
+        about: attributes beside those of any such array.
+        path: path of the array's group.
+    """
     inner: list[Any] = [BytesCodec(), Crc32cCodec()]
     width = layout.width(name)
     if layout.codec == "zstd":
         inner.insert(1, ZstdCodec(level=3))
     group.create_array(
-        name,
+        f"{path}{name}",
         shape=(*grid.shape, width),
         dtype=layout.dtype(name),
         chunks=(layout.shard, layout.shard, width),

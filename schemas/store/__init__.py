@@ -2,5 +2,5 @@
 
 Start with `layout.Layout`, which says what arrays a store has, and `attributes`, the root's
 attributes. `quantization` and `sharding` code vectors and shards, `validation` checks a store, and
-`manifest`, `overviews`, `preview`, `encoder` and `concepts` describe its groups.
+`manifest`, `overviews`, `search_levels`, `preview`, `encoder` and `concepts` describe its groups.
 """

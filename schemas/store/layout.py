@@ -51,6 +51,7 @@ _RESERVED_IN_SETTINGS = frozenset(
         *("name", "licence", "license", "citation", "data", "land", "locations"),  # description
         *("dimension", "towers", "tied", "temperature", "temperature_per_pair", "seed"),  # model
         *("index", "geometry", "status", "latitude", "longitude"),  # columns of tables
+        "search",  # a group that older stores do not have
     }
 )
 """Names that a store could hold, but not the other files of a modality."""

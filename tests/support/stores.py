@@ -22,9 +22,11 @@ from unigeo.producer.storage.shard_codec import VectorObject, status_object
 from unigeo.schemas.geo.grid import Grid
 from unigeo.schemas.geo.regions import Region, region_of_bbox
 from unigeo.schemas.store.attributes import root_attributes
+from unigeo.schemas.store.concepts import LEAST_CENTRED
 from unigeo.schemas.store.covariates import Covariate
 from unigeo.schemas.store.layout import Layout
 from unigeo.schemas.store.quantization import quantize
+from unigeo.schemas.store.search_levels import WIDE
 from unigeo.schemas.store.status import Status
 
 GULF = region_of_bbox((-20.0, -15.0, 25.0, 18.0), "gulf")
@@ -143,6 +145,26 @@ def filled(path: Path) -> zarr.Group:
     group = create_field(path, grid, layout, attributes)
     fill(group, grid, layout)
     return group
+
+
+def build_searched(url: Any) -> zarr.Group:
+    """A published field with the group `search`: a wide modality and a narrow one, and concepts."""
+    layout = layout_of(bands=WIDE + 4, widths={"coordinate": 8})
+    group, grid, layout = begin(url, layout=layout)
+    rng = np.random.default_rng(0)
+    turns, phases = rng.normal(0, 9, (2, WIDE + 4)), rng.uniform(0, 6, WIDE + 4)
+    fade = np.exp(-np.arange(WIDE + 4) / 20)  # as of real vectors: few directions hold most
+
+    def encode(modality: str, lonlat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        width = layout.width(modality)
+        waves = np.sin(np.radians(lonlat) @ turns[:, :width] + phases[:width]) * fade[:width]
+        unit = waves / np.linalg.norm(waves, axis=1, keepdims=True)
+        return unit.astype(np.float32), lonlat[:, 0] < 15
+
+    fill(group, grid, layout, encode=encode)
+    phrases = tuple(f"phrase number {k}" for k in range(LEAST_CENTRED))
+    told = (fade + 0.3 * rng.normal(size=(len(phrases), WIDE + 4)) * fade).astype(np.float32)
+    return publish(group, concepts=ConceptVectors(phrases, quantize(told)))
 
 
 def build(

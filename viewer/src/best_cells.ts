@@ -9,6 +9,8 @@ const EARTH_RADIUS_M = 6_371_008.8;
 
 export interface Best {
   lonlat: number[];
+  /** Row and column in the level of the scores. */
+  rowcol: [number, number];
   score: number;
 }
 
@@ -26,7 +28,7 @@ export function bestCells(field: Field, scores: Scores, count: number, apart_m: 
     const col = window.col + (cell % window.width);
     const lonlat = toDegrees(centre(grid, row, col), grid.crs);
     if (best.every((other) => greatCircle_m(other.lonlat, lonlat) >= apart_m)) {
-      best.push({ lonlat, score: values[cell] });
+      best.push({ lonlat, rowcol: [row, col], score: values[cell] });
     }
   }
   return best;

@@ -22,7 +22,10 @@ export interface Window {
   width: number;
 }
 
-/** The field itself (factor 1) or an overview, whose cells cover factor x factor cells. */
+/**
+ * The field itself (factor 1) or an overview, whose cells cover factor x factor cells: by all numbers
+ * of their vectors, or by few.
+ */
 export interface Level {
   factor: number;
   /** Path of its group, with a slash at the end; empty for the root. */
@@ -30,6 +33,10 @@ export interface Level {
   grid: Grid;
   /** Side of a stored object, in cells of the level. */
   shard: number;
+  /** Side of a chunk, in cells. */
+  chunk: number;
+  /** Main directions by which cells are compared; null if by their vectors. */
+  directions: number | null;
 }
 
 export interface Field {
@@ -37,6 +44,10 @@ export interface Field {
   region: string;
   /** From the finest to the coarsest. */
   levels: Level[];
+  /** The same cells by few numbers. */
+  searchLevels: Level[];
+  /** The modalities that have them. */
+  searched: string[];
   modalities: string[];
   widths: Record<string, number>;
   bands: number;
@@ -107,11 +118,14 @@ export function describeField(url: string, root: RootDocument): Field {
       path: factor === 1 ? "" : `overviews/${factor}/`,
       grid: coarsen(said.grid, factor),
       shard: shard / factor,
+      chunk,
+      directions: null,
     }));
   return {
     url,
     region: said.region,
     levels,
+    ...describeSearch(nodes, said),
     modalities,
     widths: widths ?? Object.fromEntries(modalities.map((name) => [name, bands])),
     bands,
@@ -128,6 +142,32 @@ export function describeField(url: string, root: RootDocument): Field {
     citation: String(root.attributes.citation ?? "not stated"),
     model: `${said.model.name} ${said.model.sha256.slice(0, 12)}`,
   };
+}
+
+/** The levels of the group `search`, if the store has it. */
+function describeSearch(nodes: Record<string, unknown>, { grid, layout }: Said) {
+  const node = nodes.search as { attributes?: { modalities?: string[] } } | undefined;
+  const searched = node?.attributes?.modalities ?? [];
+  const searchLevels = listed(nodes, "search")
+    .map(Number)
+    .flatMap((factor): Level[] => {
+      const path = `search/${factor}/`;
+      const array = nodes[path + searched[0]] as
+        | { shape: number[]; codecs: { configuration: { chunk_shape: number[] } }[] }
+        | undefined;
+      if (array === undefined) return [];
+      return [
+        {
+          factor,
+          path,
+          grid: coarsen(grid, factor),
+          shard: layout.shard / factor,
+          chunk: array.codecs[0].configuration.chunk_shape[0],
+          directions: array.shape[2],
+        },
+      ];
+    });
+  return { searched, searchLevels };
 }
 
 function listed(nodes: Record<string, unknown>, group: string): unknown[] {

@@ -11,7 +11,16 @@ import type { Page } from "./page";
 import { evenly } from "./polygon_cells";
 import { drawScatter } from "./scatter";
 import type { Label, Table } from "./table_files";
-import { columnOfLabels, labelsOf, numbersOf, readTable, toCsv, toGeoJson } from "./table_files";
+import {
+  classesOf,
+  columnOfLabels,
+  isMissing,
+  labelsOf,
+  numbersOf,
+  readTable,
+  toCsv,
+  toGeoJson,
+} from "./table_files";
 
 const SUGGESTIONS = 8;
 const CELLS_APART = 4;
@@ -43,6 +52,7 @@ export class LabelPanel {
     select("label-show").onchange = () => this.show();
     select("label-colour").onchange = () => this.paint();
     select("label-column").onchange = () => this.takeColumn();
+    input("label-as-classes").onchange = () => this.set(this.labels);
     for (const id of ["scatter-x", "scatter-y"]) select(id).onchange = () => this.paint();
     input("label-file").onchange = () => void this.readFile(input("label-file").files?.[0]);
     this.takeDrops();
@@ -76,7 +86,7 @@ export class LabelPanel {
 
   add(shape: { lonlat: number[]; rings?: number[][][] }): void {
     const label = input("label-name").value.trim();
-    if (label === "") say("Type a label first: a class, such as forest, or a number.");
+    if (isMissing(label)) say("Type a label first: a class, such as forest, or a number.");
     else this.set([...this.labels, { ...shape, label }], true);
   }
 
@@ -89,8 +99,27 @@ export class LabelPanel {
       select("label-colour").value = "label";
       element("label-result").hidden = true;
     }
+    element("label-classes").hidden = !this.areCodes();
     element("label-counts").textContent = this.listed();
     this.paint();
+  }
+
+  /** Labels as they are told apart: codes of classes as Python writes them, without zeros behind. */
+  private texts(): string[] {
+    const isOfCodes = this.areCodes() && this.numbers() === null;
+    return this.labels.map(({ label }) => (isOfCodes ? String(Number(label)) : label));
+  }
+
+  /** Labels as numbers; null if they are classes. */
+  private numbers(): number[] | null {
+    if (this.areCodes() && input("label-as-classes").checked) return null;
+    return numbersOf(this.labels.map(({ label }) => label));
+  }
+
+  /** Whether the labels are whole numbers, so few that each may be a class. */
+  private areCodes(): boolean {
+    const numbers = numbersOf(this.labels.map(({ label }) => label));
+    return numbers !== null && numbers.every(Number.isInteger) && new Set(numbers).size <= MOST_CLASSES;
   }
 
   private removeAll(): void {
@@ -102,8 +131,8 @@ export class LabelPanel {
   /** What the labels are, in a line. */
   private listed(): string {
     if (this.labels.length === 0) return "no labels yet";
-    const texts = this.labels.map(({ label }) => label);
-    const numbers = numbersOf(texts)?.filter((one) => !Number.isNaN(one));
+    const texts = this.texts();
+    const numbers = this.numbers();
     if (numbers) {
       const [low, high] = rangeOf(numbers, false, 0);
       return `${numbers.length} numbers from ${low} to ${high}`;
@@ -153,8 +182,8 @@ export class LabelPanel {
       const { field, reader, view } = this.page;
       const every = labelledCells(field.levels[0].grid, this.labels);
       const cells = evenly(every, MOST_LABELS);
-      const texts = this.labels.map(({ label }) => label);
-      const numbers = numbersOf(texts);
+      const texts = this.texts();
+      const numbers = this.numbers();
       if (numbers === null && new Set(texts).size > MOST_CLASSES) {
         throw new StoreError(
           `The labels are of ${new Set(texts).size} classes, and ${MOST_CLASSES} can be told apart: ` +
@@ -233,13 +262,13 @@ export class LabelPanel {
 
   /** The classes of all labels, in the order of their colours. */
   private kinds(): string[] {
-    return [...new Set(this.labels.map(({ label }) => label))].sort();
+    return classesOf(this.texts());
   }
 
   /** Colour the labels on the map and in the scatter plot. */
   private paint(): void {
-    const texts = this.labels.map(({ label }) => label);
-    const numbers = numbersOf(texts);
+    const texts = this.texts();
+    const numbers = this.numbers();
     const kinds = this.kinds();
     const residuals = this.residuals();
     const asked = select("label-colour").value === "residual" && residuals !== null;
@@ -268,11 +297,12 @@ export class LabelPanel {
   private scatter(colours: string[], numbers: number[] | null): void {
     const directions = this.fitted?.directions;
     if (!directions) return;
+    const texts = this.texts();
     const along = (axis: string, at: number) => {
       const { label } = this.cells[at];
       if (axis === "residual") return this.fitted!.residuals[at];
       if (axis === "label") {
-        return numbers?.[label] ?? this.fitted!.classes.indexOf(this.labels[label].label);
+        return numbers?.[label] ?? this.fitted!.classes.indexOf(texts[label]);
       }
       return directions[at][Number(axis)];
     };
@@ -299,12 +329,13 @@ export class LabelPanel {
   private python(): string {
     const store = JSON.stringify(this.page.field.url);
     const modality = JSON.stringify(select("compare").value);
+    const task = this.numbers() === null && this.areCodes() ? ', task="classification"' : "";
     const file = this.labels.some(({ rings }) => rings) ? "labels.geojson" : "labels.csv";
     return [
       "from unigeo import client",
       "",
       `field = client.open_field(${store})`,
-      `labels = field.label("${file}", "label", ${modality})  # saved above`,
+      `labels = field.label("${file}", "label", ${modality}${task})  # saved above`,
       "labels.map(), labels.suggest()",
     ].join("\n");
   }

@@ -22,6 +22,8 @@ export interface Scoring {
 /** Scores of a window of a level, NaN where a cell has no vector. */
 export interface Scores {
   factor: number;
+  /** Main directions by which the cells were compared; null if by their vectors. */
+  directions: number | null;
   window: Window;
   values: Float32Array;
 }
@@ -33,6 +35,14 @@ export interface Scored {
   detail: Scores | null;
   /** Bytes of the coarsest level, where not even that fits. */
   needed: number | null;
+}
+
+export interface ExactScoring {
+  modality: string;
+  query: Query;
+  factor: number;
+  /** Row and column in the level of this factor, the most wanted first. */
+  rowcol: [number, number][];
 }
 
 export interface Matches {
@@ -53,7 +63,7 @@ export interface LabelFit {
   rowcol: [number, number][];
   /** Row and column of each label's block, by which a score is left out. */
   blocks: [number, number][];
-  /** The label of each cell: a class, or a number; NaN where the number is missing. */
+  /** The label of each cell: a class, or a number. */
   labels: string[] | number[];
   budget: number;
   view: Scoring["view"];
@@ -91,6 +101,8 @@ export interface Requests {
   vector: { asked: { modality: string; row: number; col: number }; answer: Int8Array | null };
   statuses: { asked: { row: number; col: number }; answer: Record<string, number> };
   score: { asked: Scoring; answer: Scored };
+  /** Scores of cells by all numbers of their vectors; of the first ones, if each takes a chunk. */
+  exact: { asked: ExactScoring; answer: Float32Array };
   words: { asked: { words: string }; answer: WordsFound };
   nearest: { asked: { vector: Int8Array; count: number }; answer: Matches };
 }

@@ -8,14 +8,16 @@ import { STATUSES, VALID, cellAt, centre } from "./field";
 import { HttpStore, StoreError } from "./http_store";
 import { LabelPanel } from "./label_panel";
 import type { MapView } from "./map_view";
-import type { Scored } from "./messages";
+import type { Scored, Scores } from "./messages";
 import { toDegrees, toMetres } from "./projections";
 import type { Reader } from "./reader";
-import { ScoresPanel } from "./scores_panel";
+import { BEST, ScoresPanel } from "./scores_panel";
 import { unit } from "./similarity";
 import type { Query } from "./similarity";
 
 const PHRASES = 6;
+/** Cells by few numbers among which the best ones by all numbers are looked for. */
+const CANDIDATES = 3 * BEST;
 /** Bytes of the store for the first picture, its metadata included. */
 const FIRST_BYTES = 1_000_000;
 
@@ -191,7 +193,21 @@ export class Page {
     const modality = select("compare").value;
     const view = this.view.shown();
     const scored = await this.newest(this.reader.ask("score", { modality, query, budget, view }));
-    this.scores.show({ what, scored, kind: query.weights.length > 1 ? "diverging" : "rising" });
+    const best = await this.exactBest(modality, query, scored.whole ?? scored.detail);
+    this.scores.show({ what, scored, kind: query.weights.length > 1 ? "diverging" : "rising", best });
+  }
+
+  /** The best cells by all numbers of their vectors, if they are mapped by fewer. */
+  private async exactBest(modality: string, query: Query, scores: Scores | null) {
+    if (scores === null || scores.directions === null) return undefined;
+    const { factor } = scores;
+    const likely = this.scores.bestOf(scores, CANDIDATES);
+    const rowcol = likely.map((one) => one.rowcol);
+    const exact = await this.newest(this.reader.ask("exact", { modality, query, factor, rowcol }));
+    return [...exact.keys()]
+      .map((cell) => ({ ...likely[cell], score: exact[cell] }))
+      .sort((a, b) => b.score - a.score)
+      .slice(0, BEST);
   }
 
   /** Scores on the map. */

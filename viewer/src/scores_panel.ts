@@ -1,6 +1,7 @@
 /** The controls of scores on the map: colours, histogram or legend, best cells, and files of them. */
 
 import { bestCells } from "./best_cells";
+import type { Best } from "./best_cells";
 import type { Scale } from "./colours";
 import { classColour, diverging, rangeOf, rising, stepped } from "./colours";
 import { cellButtons, element, input, megabytes, rows, save } from "./elements";
@@ -12,7 +13,7 @@ import { StoreError } from "./http_store";
 import type { MapView } from "./map_view";
 import type { Scored, Scores } from "./messages";
 
-const BEST = 10;
+export const BEST = 10;
 const CELLS_APART = 4;
 
 /** A map of the field, and how it is shown. */
@@ -25,6 +26,8 @@ export interface Shown {
   classes?: { name: string; colour: number }[];
   /** Further numbers of the same cells, for files. */
   others?: { name: string; scored: Scored }[];
+  /** The best cells, if they are not to be found by these numbers alone. */
+  best?: Best[];
 }
 
 export class ScoresPanel {
@@ -58,9 +61,11 @@ export class ScoresPanel {
     const { scored, kind, what } = shown;
     element("similarity").hidden = false;
     const resolution = this.field.levels[0].grid.resolution_m;
+    const cells = ({ factor, directions }: Scores) =>
+      `in cells of ${(resolution * factor) / 1000} km${byDirections(directions)}`;
     const told = [
-      scored.whole ? `whole field in cells of ${(resolution * scored.whole.factor) / 1000} km` : "",
-      scored.detail ? `this view in cells of ${(resolution * scored.detail.factor) / 1000} km` : "",
+      scored.whole ? `whole field ${cells(scored.whole)}` : "",
+      scored.detail ? `this view ${cells(scored.detail)}` : "",
       scored.needed ? `the whole field takes ${megabytes(scored.needed)} or more` : "",
     ];
     element("scored").textContent = `${what}: ${told.filter(Boolean).join("; ")}.`;
@@ -80,6 +85,12 @@ export class ScoresPanel {
   /** The whole field, or else the view. */
   private main(): Scores | null {
     return this.shown?.scored.whole ?? this.shown?.scored.detail ?? null;
+  }
+
+  /** The cells of highest score, some distance apart. */
+  bestOf(scores: Scores, count = BEST): Best[] {
+    const apart_m = CELLS_APART * this.field.levels[0].grid.resolution_m * scores.factor;
+    return bestCells(this.field, scores, count, apart_m);
   }
 
   private showLegend(values: Float32Array): void {
@@ -108,8 +119,7 @@ export class ScoresPanel {
     element("ramp-high").textContent = range[1].toPrecision(3);
     drawHistogram(element<HTMLCanvasElement>("histogram"), values, range);
     const main = this.main();
-    const apart_m = CELLS_APART * this.field.levels[0].grid.resolution_m * (main?.factor ?? 1);
-    const best = main === null ? [] : bestCells(this.field, main, BEST, apart_m);
+    const best = this.shown!.best ?? (main === null ? [] : this.bestOf(main));
     const said = (score: number) => score.toFixed(4);
     element("best").replaceChildren(...cellButtons(best, said, (lonlat) => this.view.flyTo(lonlat)));
   }
@@ -133,7 +143,7 @@ export class ScoresPanel {
       width: main.window.width,
       height: main.window.height,
       bands: [
-        { name: what, values: main.values },
+        { name: what + byDirections(main.directions), values: main.values },
         ...(others ?? []).map((one) => ({ name: one.name, values: pick(one.scored)!.values })),
       ],
       crs: level.grid.crs,
@@ -147,4 +157,8 @@ export class ScoresPanel {
       copyright: this.field.licence,
     });
   }
+}
+
+function byDirections(directions: number | null): string {
+  return directions === null ? "" : ` by ${directions} main directions of the vectors`;
 }

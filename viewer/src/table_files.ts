@@ -41,11 +41,21 @@ export function isNumber(text: string): boolean {
   return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(plain) && !/^[+-]?0\d/.test(plain);
 }
 
-/** Numbers of labels, NaN where missing, if all of them are numbers; else null, for classes. */
+/** Labels as numbers, if all of them are; else null, for classes. */
 export function numbersOf(labels: string[]): number[] | null {
-  const given = labels.filter((label) => !MISSING.has(label.trim().toLowerCase()));
-  if (given.length === 0 || !given.every(isNumber)) return null;
-  return labels.map((label) => (isNumber(label) ? Number(label) : NaN));
+  if (labels.length === 0 || !labels.every(isNumber)) return null;
+  return labels.map(Number);
+}
+
+/** Classes in order: codes as numbers, and other texts as texts. */
+export function classesOf(labels: string[]): string[] {
+  const kinds = [...new Set(labels)];
+  return kinds.every(isNumber) ? kinds.sort((a, b) => Number(a) - Number(b)) : kinds.sort();
+}
+
+/** Whether a text stands for a missing value in a table. */
+export function isMissing(text: string): boolean {
+  return MISSING.has(text.trim().toLowerCase());
 }
 
 /** One row for each labelled point: polygons are to be given by the centres of their cells. */
@@ -59,7 +69,7 @@ export function toGeoJson(labels: Label[]): string {
   const numbers = numbersOf(labels.map(({ label }) => label));
   const features = labels.map(({ lonlat, rings, label }, row) => ({
     type: "Feature",
-    properties: { [COLUMN]: numbers === null || Number.isNaN(numbers[row]) ? label : numbers[row] },
+    properties: { [COLUMN]: numbers?.[row] ?? label },
     geometry: rings
       ? { type: "MultiPolygon", coordinates: partsOf(rings) }
       : { type: "Point", coordinates: lonlat },
@@ -92,7 +102,8 @@ function within(ring: number[][], [lon, lat]: number[]): boolean {
 /** The column of labels: the one of this name, or else the first of numbers, or the first. */
 export function columnOfLabels({ columns, rows }: Table): string {
   const named = columns.find((name) => name.toLowerCase() === COLUMN);
-  const ofNumbers = (_: string, at: number) => numbersOf(rows.map(({ values }) => values[at])) !== null;
+  const given = (at: number) => rows.map(({ values }) => values[at]).filter((text) => !isMissing(text));
+  const ofNumbers = (_: string, at: number) => numbersOf(given(at)) !== null;
   return named ?? columns.find(ofNumbers) ?? columns[0];
 }
 
@@ -101,7 +112,7 @@ export function labelsOf(table: Table, column: string): Label[] {
   const at = table.columns.indexOf(column);
   return table.rows
     .map(({ shape, values }) => ({ ...shape, label: values[at].trim() }))
-    .filter(({ label }) => label !== "");
+    .filter(({ label }) => !isMissing(label));
 }
 
 export function readTable(name: string, text: string): Table {

@@ -43,13 +43,18 @@ export class Vectors {
   /** The vector of a cell of the field itself; null where it has none. */
   async cell(modality: string, row: number, col: number): Promise<Int8Array | null> {
     const key = [modality, row, col].join();
-    const [vector] = await kept(this.clicked, key, () => this.cells(modality, [[row, col]]));
+    const [level] = this.field.levels;
+    const [vector] = await kept(this.clicked, key, () => this.cells(modality, level, [[row, col]]));
     return vector;
   }
 
-  /** Vectors of cells of the field itself; null where a cell has none. */
-  async cells(modality: string, rowcol: [number, number][]): Promise<(Int8Array | null)[]> {
-    const [level] = this.field.levels;
+  /** Whether the vectors of single cells can be read by their bytes alone. */
+  isPlain(modality: string, level: Level): boolean {
+    return isPlain(this.store.node(`${level.path}${modality}`));
+  }
+
+  /** Vectors of cells of a level; null where a cell has none. */
+  async cells(modality: string, level: Level, rowcol: [number, number][]): Promise<(Int8Array | null)[]> {
     const { shard } = level;
     const groups = new Map<string, number[]>();
     rowcol.forEach(([row, col], cell) => {
@@ -63,17 +68,23 @@ export class Vectors {
       const across = level.grid.shape[1] / shard;
       if (sizes?.[(top / shard) * across + left / shard] === 0) return;
       const inside = members.map((cell): [number, number] => [rowcol[cell][0] - top, rowcol[cell][1] - left]);
-      const read = isPlain(this.store.node(modality))
-        ? await this.plainCells(modality, name, inside, sizes !== null)
-        : await Promise.all(members.map((cell) => this.chunkCell(modality, rowcol[cell])));
+      const read = this.isPlain(modality, level)
+        ? await this.plainCells(modality, level, name, inside, sizes !== null)
+        : await Promise.all(members.map((cell) => this.chunkCell(modality, level, rowcol[cell])));
       members.forEach((cell, at) => (found[cell] = read[at]?.[0] === FILL ? null : read[at]));
     });
     return found;
   }
 
-  private async plainCells(modality: string, name: string, cells: [number, number][], isListed: boolean) {
-    const { chunk, shard } = this.field;
-    const key = `/${modality}/c/${name}/0` as const;
+  private async plainCells(
+    modality: string,
+    level: Level,
+    name: string,
+    cells: [number, number][],
+    isListed: boolean,
+  ) {
+    const { chunk, shard } = level;
+    const key = `/${level.path}${modality}/c/${name}/0` as const;
     let index = this.indices.get(key);
     if (index === undefined) {
       index = readIndex(this.store, key, (shard / chunk) ** 2);
@@ -83,13 +94,13 @@ export class Vectors {
     const known = await index;
     if (known === undefined && isListed) throw lostObject(this.store, key);
     if (known === undefined) return cells.map(() => null);
-    return readCells(this.store, key, known, cells, { shard, chunk, width: this.field.widths[modality] });
+    return readCells(this.store, key, known, cells, { shard, chunk, width: this.width(modality, level) });
   }
 
   /** A cell's vector by way of its chunk, which has to be decoded whole. */
-  private async chunkCell(modality: string, [row, col]: [number, number]): Promise<Int8Array | null> {
+  private async chunkCell(modality: string, level: Level, [row, col]: [number, number]) {
     const window = { row, col, height: 1, width: 1 };
-    const { vectors } = await this.read(modality, this.field.levels[0], window);
+    const { vectors } = await this.read(modality, level, window);
     return vectors.length > 0 ? vectors : null;
   }
 
@@ -106,8 +117,8 @@ export class Vectors {
 
   /** An upper bound of the bytes that are read for a window of a level. */
   async cost(modality: string, level: Level, window: Window): Promise<number> {
-    const width = this.field.widths[modality];
-    const chunk = this.field.chunk;
+    const width = this.width(modality, level);
+    const { chunk } = level;
     let bytes = 0;
     const sizes = await this.objectBytes(modality, level);
     for (const { row, col, inside } of objectsOf(level, window)) {
@@ -121,7 +132,7 @@ export class Vectors {
   }
 
   private async read(modality: string, level: Level, window: Window): Promise<Part> {
-    const width = this.field.widths[modality];
+    const width = this.width(modality, level);
     const array = await this.open(`${level.path}${modality}`);
     const sizes = await this.objectBytes(modality, level);
     const objects = objectsOf(level, window).filter(
@@ -159,6 +170,10 @@ export class Vectors {
       at += one.length;
     }
     return { modality, level, window, cells: Int32Array.from(cells.flat()), vectors: all };
+  }
+
+  private width(modality: string, level: Level): number {
+    return level.directions ?? this.field.widths[modality];
   }
 
   private open(path: string): Promise<Int8Source> {

@@ -9,6 +9,7 @@ import { checkMissing } from "./lost_objects";
 import type {
   Answer,
   Asked,
+  ExactScoring,
   Kind,
   LabelFit,
   LabelsFitted,
@@ -19,6 +20,8 @@ import type {
 } from "./messages";
 import { readPicture } from "./pictures";
 import { centredScoresOf, ofEachVector, scoresOf, unit } from "./similarity";
+import type { Query } from "./similarity";
+import { classesOf } from "./table_files";
 import type { Part } from "./vectors";
 import { Vectors } from "./vectors";
 import { Concepts } from "./words";
@@ -29,6 +32,11 @@ let store: HttpStore;
 let field: Field;
 let vectors: Vectors;
 let concepts: Promise<Concepts> | null = null;
+const searching = new Map<string, Promise<Float32Array[]>>();
+/** Vectors that are read for exact scores where each takes its whole chunk. */
+const MOST_CHUNKS = 10;
+
+type Compute = (part: Part) => Float32Array | Promise<Float32Array>;
 
 const handlers: Handlers = {
   async open(asked) {
@@ -44,6 +52,7 @@ const handlers: Handlers = {
     return Object.fromEntries(field.modalities.map((name, number) => [name, codes[number]]));
   },
   score,
+  exact,
   fit,
   words: async ({ words }) => (await loadedConcepts()).find(words),
   nearest: async ({ vector, count }) => (await loadedConcepts()).nearest(vector, count),
@@ -74,52 +83,98 @@ async function statusOf(modality: string, row: number, col: number): Promise<num
 }
 
 async function score({ modality, query, budget, view }: Scoring): Promise<Scored> {
-  if (query.isWords && field.hasCentres) {
-    const known = await loadedConcepts();
-    const centre = known.centres.get(modality);
-    if (centre !== undefined) {
-      const direction = known.fromMean(query.vectors[0]);
-      return mapped(modality, budget, view, (part) => centredScoresOf(part, direction, centre));
-    }
-  }
-  return mapped(modality, budget, view, (part) => scoresOf(part, query));
+  const few = field.searched.includes(modality) ? field.searchLevels : [];
+  // Of cells of one size, those whose vectors are read whole come first.
+  const levels = [...field.levels, ...few].sort((a, b) => a.factor - b.factor);
+  return mapped(modality, levels, budget, view, await scoring(modality, query));
 }
 
-/** Numbers of the whole field by the finest level that fits the budget, and of the view. */
+async function exact({ modality, query, factor, rowcol }: ExactScoring): Promise<Float32Array> {
+  const level = field.levels.find((one) => one.factor === factor)!;
+  const asked = vectors.isPlain(modality, level) ? rowcol : rowcol.slice(0, MOST_CHUNKS);
+  const read = await vectors.cells(modality, level, asked);
+  const cells = Int32Array.from(read.flatMap((vector, cell) => (vector ? [cell] : [])));
+  const all = new Int8Array(cells.length * field.widths[modality]);
+  cells.forEach((cell, at) => all.set(read[cell]!, at * field.widths[modality]));
+  const window = { row: 0, col: 0, height: 1, width: asked.length };
+  return (await scoring(modality, query))({ modality, level, window, cells, vectors: all });
+}
+
+/** What scores cells: by the query itself or, where cells have few numbers, by its directions. */
+async function scoring(modality: string, query: Query): Promise<Compute> {
+  const known = query.isWords && field.hasCentres ? await loadedConcepts() : null;
+  const centre = known?.centres.get(modality);
+  if (known && centre) {
+    const direction = known.fromMean(query.vectors[0]);
+    return async (part) => {
+      if (part.level.directions === null) return centredScoresOf(part, direction, centre);
+      const axes = await searchAxes(modality);
+      return centredScoresOf(part, unit(along(axes, direction)), along(axes, centre));
+    };
+  }
+  return async (part) => {
+    if (part.level.directions === null) return scoresOf(part, query);
+    const axes = await searchAxes(modality);
+    return scoresOf(part, { ...query, vectors: query.vectors.map((one) => unit(along(axes, one))) });
+  };
+}
+
+function searchAxes(modality: string): Promise<Float32Array[]> {
+  let axes = searching.get(modality);
+  if (axes === undefined) {
+    axes = readAxes(`search/${modality}_axes`);
+    axes.catch(() => searching.delete(modality));
+    searching.set(modality, axes);
+  }
+  return axes;
+}
+
+function along(axes: Float32Array[], vector: ArrayLike<number>): Float64Array {
+  return Float64Array.from(axes, (axis) => product(axis, vector));
+}
+
+/** Numbers of the whole field by the first level that fits the budget, and of the view. */
 async function mapped(
   modality: string,
+  levels: Level[],
   budget: number,
   view: Scoring["view"],
-  compute: (part: Part) => Float32Array,
+  compute: Compute,
 ): Promise<Scored> {
   const costs = await Promise.all(
-    field.levels.map((level) => vectors.cost(modality, level, fullWindow(level.grid))),
+    levels.map((level) => vectors.cost(modality, level, fullWindow(level.grid))),
   );
   const number = costs.findIndex((cost) => cost <= budget);
-  const scores = (part: Part): Scores => ({
+  const scores = async (part: Part): Promise<Scores> => ({
     factor: part.level.factor,
+    directions: part.level.directions,
     window: part.window,
-    values: compute(part),
+    values: await compute(part),
   });
-  const whole = number < 0 ? null : scores(await vectors.whole(modality, field.levels[number]));
-  const part = view && (await detailOf(modality, budget, view, whole?.factor ?? Infinity));
+  const whole = number < 0 ? null : await scores(await vectors.whole(modality, levels[number]));
+  const part = view && (await detailOf(modality, levels, budget, view, whole));
   return {
     whole,
-    detail: part === null ? null : scores(part),
-    needed: number < 0 ? costs[costs.length - 1] : null,
+    detail: part === null ? null : await scores(part),
+    needed: number < 0 ? Math.min(...costs) : null,
   };
 }
 
 /** The view by the finest cells that fit the budget and are not below a pixel of the screen. */
 async function detailOf(
   modality: string,
+  levels: Level[],
   budget: number,
   view: { extent: number[]; pixel_m: number },
-  coarser: number,
+  whole: Scores | null,
 ): Promise<Part | null> {
+  const isFiner = (level: Level) =>
+    whole === null ||
+    level.factor < whole.factor ||
+    (level.factor === whole.factor && level.directions === null && whole.directions !== null);
   const useful = (level: Level) =>
-    level.factor < coarser && (level.grid.resolution_m * 2 > view.pixel_m || coarser === Infinity);
-  for (const level of field.levels.filter(useful)) {
+    isFiner(level) && (level.grid.resolution_m * 2 > view.pixel_m || whole === null);
+  for (const level of levels.filter(useful)) {
     const window = windowOf(level.grid, view.extent);
     if (window === null) return null;
     if ((await vectors.cost(modality, level, window)) > budget) continue;
@@ -131,13 +186,13 @@ async function detailOf(
 /** Fit labels and map the fit; labels in cells without a vector are left out. */
 async function fit(asked: LabelFit): Promise<LabelsFitted> {
   const { modality, rowcol, budget, view, labels } = asked;
-  const read = await vectors.cells(modality, rowcol);
+  const read = await vectors.cells(modality, field.levels[0], rowcol);
   const used = read.flatMap((vector, label) =>
-    vector === null || Number.isNaN(labels[label]) ? [] : [label],
+    vector === null ? [] : [label],
   );
   const labelled = used.map((label) => unit(read[label]!));
   const texts = used.map((label) => String(labels[label]));
-  const classes = typeof labels[0] === "number" ? [] : [...new Set(texts)].sort();
+  const classes = typeof labels[0] === "number" ? [] : classesOf(texts);
   if (new Set(texts).size < 2) {
     throw new StoreError(
       `${used.length} of ${rowcol.length} labels have a ${modality} vector, and they are not of two ` +
@@ -151,7 +206,7 @@ async function fit(asked: LabelFit): Promise<LabelsFitted> {
   const blocks = used.map((label) => asked.blocks[label]);
   const score = blockScore(labelled, targets, blocks, ridge.penalty, classes.length > 0);
   const map = (compute: (vector: Float64Array) => number) =>
-    mapped(modality, budget, view, (part) => ofEachVector(part, compute));
+    mapped(modality, field.levels, budget, view, (part) => ofEachVector(part, compute));
   const isOfClasses = classes.length > 0;
   const values = await map((vector) => {
     const predicted = predict(ridge, vector);
@@ -164,7 +219,8 @@ async function fit(asked: LabelFit): Promise<LabelsFitted> {
     const own = isOfClasses ? largest(target) : 0;
     return target[own] - predicted[own];
   });
-  const axes = await mainDirections(modality);
+  const picture = `preview/${modality}_axes`;
+  const axes = store.node(picture) === undefined ? null : await readAxes(picture);
   const directions = axes && labelled.map((vector) => axes.map((axis) => product(axis, vector)));
   const { weights, penalty } = ridge;
   return { values, uncertainty, shares, used, classes, score, residuals, directions, weights, penalty };
@@ -176,10 +232,8 @@ function product(one: ArrayLike<number>, other: ArrayLike<number>): number {
   return sum;
 }
 
-/** The directions of red, green and blue in the picture; null if the store has no picture. */
-async function mainDirections(modality: string): Promise<Float32Array[] | null> {
-  const path = `preview/${modality}_axes`;
-  if (store.node(path) === undefined) return null;
+/** Main directions of a modality's vectors. */
+async function readAxes(path: string): Promise<Float32Array[]> {
   const array = await zarr.open.v3(zarr.root(store).resolve(path), { kind: "array" });
   const { data, shape } = await zarr.get(array as zarr.Array<"float32", HttpStore>);
   await checkMissing(store, `/${path}/c/0/0`);
