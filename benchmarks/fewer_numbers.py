@@ -4,18 +4,22 @@
 
 For 200 cells as queries, each way's recall of the 100 cells of highest cosine in the whole field,
 and the bytes of all vectors that it reads: of overviews, whose cells stand for those that they
-cover; of the leading numbers, as `Field.leading` has them; and of as many principal directions.
+cover; of the leading numbers, as `Field.leading` has them; of as many principal directions; and of
+the levels of `search`, which hold 64 of these, if the store has them.
 """
 
 import argparse
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from unigeo import client
 from unigeo.schemas.errors import UnigeoError
 from unigeo.schemas.store.layout import status_name
-from unigeo.schemas.store.quantization import dequantize, quantize
+from unigeo.schemas.store.quantization import FILL, dequantize, quantize
+from unigeo.schemas.store.search_levels import GROUP as SEARCH
+from unigeo.schemas.store.search_levels import axes_name, search_path
 from unigeo.schemas.store.status import Status
 
 QUERIES, BEST, FITTED = 200, 100, 20_000
@@ -75,6 +79,18 @@ def compare(store: str, name: str) -> pd.DataFrame:
         number[coarse_valid] = np.arange(len(coarse))
         scores = (coarse @ queries.T)[number[cell_row // factor, cell_col // factor]]
         rows.append(row(f"overview {factor}", len(coarse), width, scores))
+    for factor in (1, *FACTORS):
+        try:
+            numbers = xr.open_zarr(store, group=search_path(factor), chunks=None)[name].values
+            axes = xr.open_zarr(store, group=SEARCH, chunks=None)[axes_name(name)].values
+        except (FileNotFoundError, KeyError):
+            continue
+        few = numbers[..., 0] != FILL
+        number = np.zeros(few.shape, int)
+        number[few] = np.arange(few.sum())
+        scores = dequantize(numbers[few]) @ (queries @ axes.T).T
+        scores = scores[number[cell_row // factor, cell_col // factor]]
+        rows.append(row(f"search {factor}", int(few.sum()), axes.shape[0], scores))
     return pd.DataFrame(rows, columns=["way", "MB", "recall"])
 
 

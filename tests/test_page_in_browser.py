@@ -25,6 +25,7 @@ from unigeo.client.areas.subset import cut_field
 from unigeo.client.field.label_rows import read_label_rows
 from unigeo.client.field.similarity import query_vector
 from unigeo.client.viewing.exported_page import export_page
+from unigeo.client.viewing.page_server import PageServer
 from unigeo.producer.publishing.concepts import ConceptVectors
 from unigeo.producer.publishing.publish import publish
 from unigeo.producer.storage.field_store import create_field
@@ -867,7 +868,7 @@ told.words = await found();
         return np.asarray(projected / np.linalg.norm(projected))
 
     a, b = (query_vector(field, [one], "aerial") for one in ((-5.0, -5.0), (5.0, -8.0)))
-    text, centre = field.concepts.query(field.concepts.find("phrase number 7").vector, "aerial")
+    text, centre = field.concepts.query(field.concepts.find("phrase number 7"), "aerial")
     assert centre is not None
     away = numbers - axes @ centre
     expected = {
@@ -891,3 +892,44 @@ told.words = await found();
         assert score[0] > np.nanquantile(truth[name], 0.99)
     assert told["bytes"][0] < 500_000, "numbers, directions and concepts"
     assert told["bytes"][1] < 200_000, "single vectors"
+
+
+def test_unigeo_view_shows_compressed_fused_vectors_and_searches_them_by_words(
+    tmp_path: Path,
+) -> None:
+    """By the server's own policy, which lets the page run no code but its own."""
+    layout = stores.layout_of(("coordinate", "fused"), widths={"fused": 5}, codec="zstd")
+    group, grid, layout = stores.begin(tmp_path / "gulf.zarr", layout=layout)
+
+    def encode(modality: str, lonlat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return stores.encoder(layout.width(modality))(modality, lonlat)
+
+    stores.fill(group, grid, layout, encode=encode)
+    rng = np.random.default_rng(0)
+    phrases = tuple(f"phrase number {k}" for k in range(LEAST_CENTRED))
+    told, fused = (quantize(rng.normal(size=(len(phrases), width))) for width in (8, 5))
+    publish(group, concepts=ConceptVectors(phrases, told, fused))
+    field = client.open_field(tmp_path / "gulf.zarr")
+    with PageServer(field.url) as serving:
+        found = browse(
+            serving.url,
+            SCORES
+            + """
+await look([-5.0, -5.0]);
+told = { near: await scores(), found: await text("found") };
+await search("phrase number 7 -number 9");
+told = { ...told, words: await scores(), message: await text("message") };
+""",
+            tmp_path,
+        )
+    near = field.similarity([(-5.0, -5.0)], "fused")
+    np.testing.assert_allclose(values(found["near"]), near.values, atol=1e-6)
+    plus, minus = (field.concepts.find(words).fused for words in ("phrase number 7", "number 9"))
+    assert plus is not None and minus is not None
+    expected = field.similarity(plus.astype(float) - minus, "fused").values
+    np.testing.assert_allclose(values(found["words"]), expected, atol=1e-6)
+    assert found["message"] == ""
+    vector = query_vector(field, [(-5.0, -5.0)], "fused")
+    assert field.concepts.fused is not None
+    nearest = phrases[int(np.argmax(field.concepts.fused @ vector))]
+    assert f"in words{nearest};" in found["found"]

@@ -22,7 +22,7 @@ _NAMES = (_ADDRESS, "localhost")
 _STORE = "/store/"
 # The page may read the store from here alone; images are of the base map that its user names.
 _POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline' 'wasm-unsafe-eval' blob:; "
+    "default-src 'none'; script-src 'unsafe-inline' blob:; "
     "worker-src blob: data:; style-src 'unsafe-inline'; "
     "img-src https: http: data: blob:; connect-src 'self' data:"
 )

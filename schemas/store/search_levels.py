@@ -3,7 +3,7 @@
 A vector of 768 numbers is nearly one of 64: its products with the modality's principal directions.
 `search/1` holds these of the field's cells, `search/2` those of the overview of factor 2, and so
 on; each is a group with one array for each modality of more than `WIDE` numbers, quantized and cut
-into shards as vectors are, in larger chunks, without a status. `search/A_axes` are the directions,
+into shards and chunks as vectors are, without a status. `search/A_axes` are the directions,
 whose first three are the colours of the preview.
 Cosines of these numbers order cells nearly as those of the vectors do, for a twelfth of the bytes.
 """
@@ -21,8 +21,6 @@ NUMBERS = 64
 """Numbers of a cell."""
 WIDE = 256
 """Largest width of vectors that are compared by all of their numbers."""
-_CHUNK = 32
-"""Largest number of cells along one side of an inner chunk, which then has 64 KiB."""
 
 
 def searched_modalities(layout: Layout) -> tuple[str, ...]:
@@ -48,15 +46,13 @@ def search_layout(layout: Layout, factor: int) -> Layout:
     """Return the layout of a level, whose shards cover the same ground as the field's.
 
     >>> coarse = search_layout(Layout(modalities=("aerial",), bands=768), 8)
-    >>> coarse.width("aerial"), coarse.shard, coarse.chunk
-    (64, 32, 32)
+    >>> coarse.width("aerial"), coarse.shard
+    (64, 32)
     """
-    shard, chunk = layout.shard // factor, layout.chunk
-    while 2 * chunk <= _CHUNK and shard % (2 * chunk) == 0:
-        chunk *= 2
     names = searched_modalities(layout)
     widths = dict.fromkeys(names, NUMBERS)
-    return replace(layout, modalities=names, widths=widths, shard=shard, chunk=chunk, covariates=())
+    shard = layout.shard // factor
+    return replace(layout, modalities=names, widths=widths, shard=shard, covariates=())
 
 
 def axes_name(modality: str) -> str:

@@ -33,8 +33,6 @@ export interface Level {
   grid: Grid;
   /** Side of a stored object, in cells of the level. */
   shard: number;
-  /** Side of a chunk, in cells. */
-  chunk: number;
   /** Main directions by which cells are compared; null if by their vectors. */
   directions: number | null;
 }
@@ -56,6 +54,8 @@ export interface Field {
   /** Factors of the levels of the preview, from the finest; empty if there is none. */
   previews: number[];
   hasConcepts: boolean;
+  /** Whether phrases are stored as the map to fused vectors shows them. */
+  hasFusedPhrases: boolean;
   /** Whether words are compared from the centres of the modalities. */
   hasCentres: boolean;
   hasManifest: boolean;
@@ -74,6 +74,8 @@ export const STATUSES = [
 ];
 export const VALID = 1;
 export const FILL = -128;
+/** Modality computed from all other modalities of a cell. */
+export const FUSED = "fused";
 
 interface Said {
   layout_version: number;
@@ -118,7 +120,6 @@ export function describeField(url: string, root: RootDocument): Field {
       path: factor === 1 ? "" : `overviews/${factor}/`,
       grid: coarsen(said.grid, factor),
       shard: shard / factor,
-      chunk,
       directions: null,
     }));
   return {
@@ -136,6 +137,7 @@ export function describeField(url: string, root: RootDocument): Field {
       .flatMap((match) => (match ? [Number(match[1])] : []))
       .sort((a, b) => a - b),
     hasConcepts: "concepts/phrases" in nodes && "concepts/vectors" in nodes,
+    hasFusedPhrases: "concepts/fused" in nodes,
     hasCentres: "concepts/centres" in nodes,
     hasManifest: "manifest" in nodes,
     licence: String(root.attributes.license ?? "not stated"),
@@ -152,9 +154,7 @@ function describeSearch(nodes: Record<string, unknown>, { grid, layout }: Said) 
     .map(Number)
     .flatMap((factor): Level[] => {
       const path = `search/${factor}/`;
-      const array = nodes[path + searched[0]] as
-        | { shape: number[]; codecs: { configuration: { chunk_shape: number[] } }[] }
-        | undefined;
+      const array = nodes[path + searched[0]] as { shape: number[] } | undefined;
       if (array === undefined) return [];
       return [
         {
@@ -162,12 +162,17 @@ function describeSearch(nodes: Record<string, unknown>, { grid, layout }: Said) 
           path,
           grid: coarsen(grid, factor),
           shard: layout.shard / factor,
-          chunk: array.codecs[0].configuration.chunk_shape[0],
           directions: array.shape[2],
         },
       ];
     });
   return { searched, searchLevels };
+}
+
+/** Whether words can be compared with a modality's vectors. */
+export function hasWords(field: Field, modality: string): boolean {
+  if (!field.hasConcepts) return false;
+  return (modality === FUSED && field.hasFusedPhrases) || field.widths[modality] === field.bands;
 }
 
 function listed(nodes: Record<string, unknown>, group: string): unknown[] {

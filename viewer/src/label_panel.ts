@@ -198,7 +198,7 @@ export class LabelPanel {
           labels: numbers
             ? cells.map(({ label }) => numbers[label])
             : cells.map(({ label }) => texts[label]),
-          budget: Number(select("budget").value),
+          budget: this.page.budget(),
           view: view.shown(),
         }),
       );

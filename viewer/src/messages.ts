@@ -10,11 +10,17 @@ export interface Opening {
   root: RootDocument;
 }
 
+export interface Budget {
+  /** Bytes that may be read for the whole field, and as many for the view. */
+  bytes: number;
+  /** Bytes that may be read for all cells of the field, or for the coarsest ones that there are. */
+  most: number;
+}
+
 export interface Scoring {
   modality: string;
   query: Query;
-  /** Bytes that may be read for the whole field, and as many for the window. */
-  budget: number;
+  budget: Budget;
   /** Edges of the view in metres of the field's CRS, and the side of a pixel; null for none. */
   view: { extent: number[]; pixel_m: number } | null;
 }
@@ -65,7 +71,7 @@ export interface LabelFit {
   blocks: [number, number][];
   /** The label of each cell: a class, or a number. */
   labels: string[] | number[];
-  budget: number;
+  budget: Budget;
   view: Scoring["view"];
 }
 
@@ -103,8 +109,8 @@ export interface Requests {
   score: { asked: Scoring; answer: Scored };
   /** Scores of cells by all numbers of their vectors; of the first ones, if each takes a chunk. */
   exact: { asked: ExactScoring; answer: Float32Array };
-  words: { asked: { words: string }; answer: WordsFound };
-  nearest: { asked: { vector: Int8Array; count: number }; answer: Matches };
+  words: { asked: { words: string; modality: string }; answer: WordsFound };
+  nearest: { asked: { modality: string; vector: Int8Array; count: number }; answer: Matches };
 }
 
 export interface WordsFound {

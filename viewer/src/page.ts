@@ -4,11 +4,11 @@ import { writeState } from "./address";
 import type { State } from "./address";
 import { addOptions, degrees, element, input, megabytes, rows, say, select } from "./elements";
 import type { Field } from "./field";
-import { STATUSES, VALID, cellAt, centre } from "./field";
+import { FUSED, STATUSES, VALID, cellAt, centre, hasWords } from "./field";
 import { HttpStore, StoreError } from "./http_store";
 import { LabelPanel } from "./label_panel";
 import type { MapView } from "./map_view";
-import type { Scored, Scores } from "./messages";
+import type { Budget, Scored, Scores } from "./messages";
 import { toDegrees, toMetres } from "./projections";
 import type { Reader } from "./reader";
 import { BEST, ScoresPanel } from "./scores_panel";
@@ -52,8 +52,9 @@ export class Page {
     addOptions(select("compare"), field.modalities);
     select("show").value = pictured[0] ?? "";
     select("compare").value = this.comparedFirst();
-    input("query").disabled = !field.hasConcepts;
-    if (!field.hasConcepts) element("phrases").textContent = "This store has no concepts to search.";
+    const isSearchable = field.modalities.some((name) => hasWords(field, name));
+    input("query").disabled = !isSearchable;
+    if (!isSearchable) element("phrases").textContent = this.whyNoWords();
   }
 
   /** Connect controls to what they do. */
@@ -134,10 +135,10 @@ export class Page {
       ...Object.entries(codes).map(([name, code]): [string, string] => [name, STATUSES[code]]),
     ];
     const modality = select("compare").value;
-    if (this.field.hasConcepts && codes[modality] === VALID && this.ofModelWidth(modality)) {
+    if (codes[modality] === VALID && hasWords(this.field, modality)) {
       const vector = await this.newest(this.reader.ask("vector", { modality, row, col }));
       if (vector !== null) {
-        const { phrases } = await this.newest(this.reader.ask("nearest", { vector, count: PHRASES }));
+        const { phrases } = await this.newest(this.reader.ask("nearest", { modality, vector, count: PHRASES }));
         entries.push(["in words", phrases.join("; ")]);
       }
     }
@@ -170,13 +171,13 @@ export class Page {
     await this.run(async () => {
       this.overtake();
       const modality = select("compare").value;
-      if (!this.ofModelWidth(modality)) {
+      if (this.field.hasConcepts && !hasWords(this.field, modality)) {
         throw new StoreError(
           `Words have ${this.field.bands} numbers and ${modality} vectors ` +
             `${this.field.widths[modality]}: choose another modality under Vectors.`,
         );
       }
-      const found = await this.newest(this.reader.ask("words", { words }));
+      const found = await this.newest(this.reader.ask("words", { words, modality }));
       for (const letter of ["A", "B"]) this.forget(letter);
       element("found").replaceChildren();
       this.words = words;
@@ -189,12 +190,18 @@ export class Page {
   }
 
   private async score(query: Query, what: string): Promise<void> {
-    const budget = Number(select("budget").value);
+    const budget = this.budget();
     const modality = select("compare").value;
     const view = this.view.shown();
     const scored = await this.newest(this.reader.ask("score", { modality, query, budget, view }));
     const best = await this.exactBest(modality, query, scored.whole ?? scored.detail);
     this.scores.show({ what, scored, kind: query.weights.length > 1 ? "diverging" : "rising", best });
+  }
+
+  /** What may be read, as it is chosen. */
+  budget(): Budget {
+    const [{ value, dataset }] = select("budget").selectedOptions;
+    return { bytes: Number(value), most: Number(dataset.most ?? value) };
   }
 
   /** The best cells by all numbers of their vectors, if they are mapped by fewer. */
@@ -326,15 +333,16 @@ export class Page {
     }
   }
 
-  private ofModelWidth(modality: string): boolean {
-    return this.field.widths[modality] === this.field.bands;
+  private whyNoWords(): string {
+    if (!this.field.hasConcepts) return "This store has no concepts to search.";
+    return "This store's concepts cannot be compared with its vectors, which have other numbers.";
   }
 
   /** The modality that is compared by default: where words can be searched, as `Field.search` has it. */
   private comparedFirst(): string {
-    const { modalities, hasConcepts } = this.field;
-    if (!hasConcepts && modalities.includes("fused")) return "fused";
-    const fitting = modalities.filter((name) => this.ofModelWidth(name));
+    const { modalities, hasConcepts, hasFusedPhrases } = this.field;
+    if (modalities.includes(FUSED) && (hasFusedPhrases || !hasConcepts)) return FUSED;
+    const fitting = modalities.filter((name) => hasWords(this.field, name));
     return fitting.includes("aerial") ? "aerial" : (fitting[0] ?? modalities[0]);
   }
 }

@@ -83,7 +83,8 @@ export class Vectors {
     cells: [number, number][],
     isListed: boolean,
   ) {
-    const { chunk, shard } = level;
+    const { shard } = level;
+    const { chunk } = this.field;
     const key = `/${level.path}${modality}/c/${name}/0` as const;
     let index = this.indices.get(key);
     if (index === undefined) {
@@ -118,7 +119,7 @@ export class Vectors {
   /** An upper bound of the bytes that are read for a window of a level. */
   async cost(modality: string, level: Level, window: Window): Promise<number> {
     const width = this.width(modality, level);
-    const { chunk } = level;
+    const { chunk } = this.field;
     let bytes = 0;
     const sizes = await this.objectBytes(modality, level);
     for (const { row, col, inside } of objectsOf(level, window)) {

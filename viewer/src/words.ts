@@ -4,6 +4,8 @@
  */
 
 import * as zarr from "zarrita";
+import type { Field } from "./field";
+import { FUSED } from "./field";
 import type { HttpStore } from "./http_store";
 import { StoreError } from "./http_store";
 import { lostObject } from "./lost_objects";
@@ -26,6 +28,8 @@ export class Concepts {
     readonly vectors: Float64Array[],
     /** Mean vector of each modality that words are compared with from its centre. */
     readonly centres: Map<string, Float32Array> = new Map(),
+    /** Whether the vectors are directions from the mean of all phrases already. */
+    private readonly areFromMean = false,
   ) {
     this.phraseWords = phrases.map(wordsOf);
     const counts = new Map<string, number>();
@@ -37,19 +41,24 @@ export class Concepts {
     }
   }
 
-  static async load(store: HttpStore, hasCentres: boolean): Promise<Concepts> {
+  /** Name of the array of the phrases' vectors that a modality is compared with. */
+  static arrayFor({ hasFusedPhrases }: Field, modality: string): "fused" | "vectors" {
+    return modality === FUSED && hasFusedPhrases ? "fused" : "vectors";
+  }
+
+  static async load(store: HttpStore, field: Field, name: "fused" | "vectors"): Promise<Concepts> {
     const root = zarr.root(store);
     const open = (name: string) => zarr.open.v3(root.resolve(name), { kind: "array" });
     const [phraseArray, vectorArray] = await Promise.all([
       open("concepts/phrases"),
-      open("concepts/vectors"),
+      open(`concepts/${name}`),
     ]);
     const [bytes, stored] = await Promise.all([
       zarr.get(phraseArray as zarr.Array<"uint8", HttpStore>),
       zarr.get(vectorArray as zarr.Array<"int8", HttpStore>),
     ]);
     const centres = new Map<string, Float32Array>();
-    if (hasCentres) {
+    if (field.hasCentres && name === "vectors") {
       const array = (await open("concepts/centres")) as zarr.Array<"float32", HttpStore>;
       const means = await zarr.get(array);
       const bands = means.shape[1];
@@ -71,7 +80,7 @@ export class Concepts {
     const vectors = phrases.map((_, row) =>
       unit(stored.data.subarray(row * width, (row + 1) * width)),
     );
-    return new Concepts(phrases, vectors, centres);
+    return new Concepts(phrases, vectors, centres, name === "fused");
   }
 
   /** The vector of a text with terms to add and, behind a minus, to subtract. */
@@ -120,6 +129,7 @@ export class Concepts {
 
   private mean(): Float64Array {
     const mean = new Float64Array(this.vectors[0]?.length ?? 0);
+    if (this.areFromMean) return mean;
     for (const vector of this.vectors) {
       for (let band = 0; band < mean.length; ++band) mean[band] += vector[band];
     }

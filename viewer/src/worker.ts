@@ -2,13 +2,14 @@
 
 import * as zarr from "zarrita";
 import type { Field, Level } from "./field";
-import { STATUSES, fullWindow, windowOf } from "./field";
+import { STATUSES, fullWindow, hasWords, windowOf } from "./field";
 import { HttpStore, StoreError } from "./http_store";
 import { blockScore, deviation, fitLabels, largest, likeliestShare, predict } from "./label_ridge";
 import { checkMissing } from "./lost_objects";
 import type {
   Answer,
   Asked,
+  Budget,
   ExactScoring,
   Kind,
   LabelFit,
@@ -31,7 +32,7 @@ type Handlers = { [K in Kind]: (asked: Requests[K]["asked"]) => Promise<Requests
 let store: HttpStore;
 let field: Field;
 let vectors: Vectors;
-let concepts: Promise<Concepts> | null = null;
+const concepts = new Map<string, Promise<Concepts>>();
 const searching = new Map<string, Promise<Float32Array[]>>();
 /** Vectors that are read for exact scores where each takes its whole chunk. */
 const MOST_CHUNKS = 10;
@@ -54,22 +55,25 @@ const handlers: Handlers = {
   score,
   exact,
   fit,
-  words: async ({ words }) => (await loadedConcepts()).find(words),
-  nearest: async ({ vector, count }) => (await loadedConcepts()).nearest(vector, count),
+  words: async ({ words, modality }) => (await loadedConcepts(modality)).find(words),
+  nearest: async ({ modality, vector, count }) => (await loadedConcepts(modality)).nearest(vector, count),
 };
 
-function loadedConcepts(): Promise<Concepts> {
+function loadedConcepts(modality: string): Promise<Concepts> {
   if (!field.hasConcepts) {
     throw new StoreError(
       "This store has no concepts, so words cannot be searched: its model has no text encoder. " +
         "Click the map to search by a location.",
     );
   }
-  if (concepts === null) {
-    concepts = Concepts.load(store, field.hasCentres);
-    concepts.catch(() => (concepts = null));
+  const name = Concepts.arrayFor(field, modality);
+  let loaded = concepts.get(name);
+  if (loaded === undefined) {
+    loaded = Concepts.load(store, field, name);
+    loaded.catch(() => concepts.delete(name));
+    concepts.set(name, loaded);
   }
-  return concepts;
+  return loaded;
 }
 
 /** The status of a cell, one byte: statuses have no codec that would change it. */
@@ -86,7 +90,17 @@ async function score({ modality, query, budget, view }: Scoring): Promise<Scored
   const few = field.searched.includes(modality) ? field.searchLevels : [];
   // Of cells of one size, those whose vectors are read whole come first.
   const levels = [...field.levels, ...few].sort((a, b) => a.factor - b.factor);
-  return mapped(modality, levels, budget, view, await scoring(modality, query));
+  const most = budget.most - bytesBesides(modality);
+  return mapped(modality, levels, { ...budget, most }, view, await scoring(modality, query));
+}
+
+/** Bytes that a click reads beside vectors: phrases, and the directions of few numbers. */
+function bytesBesides(modality: string): number {
+  const phrases = hasWords(field, modality) ? `concepts/${Concepts.arrayFor(field, modality)}` : "";
+  const axes = field.searched.includes(modality) ? `search/${modality}_axes` : "";
+  const shapeOf = (path: string) => (store.node(path) as { shape: number[] } | undefined)?.shape ?? [0];
+  const count = (path: string) => shapeOf(path).reduce((product, length) => product * length, 1);
+  return count(phrases) + 4 * count(axes);
 }
 
 async function exact({ modality, query, factor, rowcol }: ExactScoring): Promise<Float32Array> {
@@ -102,7 +116,7 @@ async function exact({ modality, query, factor, rowcol }: ExactScoring): Promise
 
 /** What scores cells: by the query itself or, where cells have few numbers, by its directions. */
 async function scoring(modality: string, query: Query): Promise<Compute> {
-  const known = query.isWords && field.hasCentres ? await loadedConcepts() : null;
+  const known = query.isWords && field.hasCentres ? await loadedConcepts(modality) : null;
   const centre = known?.centres.get(modality);
   if (known && centre) {
     const direction = known.fromMean(query.vectors[0]);
@@ -137,14 +151,17 @@ function along(axes: Float32Array[], vector: ArrayLike<number>): Float64Array {
 async function mapped(
   modality: string,
   levels: Level[],
-  budget: number,
+  { bytes, most }: Budget,
   view: Scoring["view"],
   compute: Compute,
 ): Promise<Scored> {
   const costs = await Promise.all(
     levels.map((level) => vectors.cost(modality, level, fullWindow(level.grid))),
   );
-  const number = costs.findIndex((cost) => cost <= budget);
+  const least = Math.min(...costs);
+  const isChosen = (cost: number, at: number) =>
+    cost <= bytes || (cost <= most && (levels[at].factor === 1 || cost === least));
+  const number = costs.findIndex(isChosen);
   const scores = async (part: Part): Promise<Scores> => ({
     factor: part.level.factor,
     directions: part.level.directions,
@@ -152,11 +169,12 @@ async function mapped(
     values: await compute(part),
   });
   const whole = number < 0 ? null : await scores(await vectors.whole(modality, levels[number]));
-  const part = view && (await detailOf(modality, levels, budget, view, whole));
+  const left = number >= 0 && costs[number] > bytes ? 0 : bytes;
+  const part = view && (await detailOf(modality, levels, left, view, whole));
   return {
     whole,
     detail: part === null ? null : await scores(part),
-    needed: number < 0 ? Math.min(...costs) : null,
+    needed: number < 0 ? least : null,
   };
 }
 
@@ -187,9 +205,7 @@ async function detailOf(
 async function fit(asked: LabelFit): Promise<LabelsFitted> {
   const { modality, rowcol, budget, view, labels } = asked;
   const read = await vectors.cells(modality, field.levels[0], rowcol);
-  const used = read.flatMap((vector, label) =>
-    vector === null ? [] : [label],
-  );
+  const used = read.flatMap((vector, label) => (vector === null ? [] : [label]));
   const labelled = used.map((label) => unit(read[label]!));
   const texts = used.map((label) => String(labels[label]));
   const classes = typeof labels[0] === "number" ? [] : classesOf(texts);
