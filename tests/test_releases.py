@@ -238,6 +238,14 @@ def test_a_store_that_is_begun_goes_on_where_only_what_is_told_has_changed() -> 
         check_begun(store, attributes_with(credit="Nobody"))
     with pytest.raises(StoreError, match="its model, observations differ"):
         check_begun(store, attributes_of(stores.GULF, "new", "one"))
+    later, marked = MemoryStore(), NextRelease("", "2", "", "1").mark(corrected)
+    begun = create_field(later, grid, layout, marked)
+    with pytest.raises(StoreError, match=r"differ\. Remove that unfinished release first"):
+        create_field(later, grid, layout, attributes_with(kind="other"))
+    stores.fill(begun, grid, layout)
+    publish(begun)
+    with pytest.raises(StoreError, match=r"differ\. Name another --out, make its next release"):
+        check_begun(later, attributes_with(kind="other"))
 
 
 def test_a_damaged_shard_is_not_taken_over(first: Path) -> None:

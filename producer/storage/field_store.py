@@ -135,10 +135,11 @@ def _remedy(differing: Sequence[str], old: UnigeoAttributes) -> str:
         differing: keys that differ.
         old: attributes of the store.
     """
-    if (old.model_extra or {}).get("previous") is not None:  # its address follows from the first's
+    building = old.state == "building"
+    if building and "previous" in (old.model_extra or {}):  # its address follows from the first's
         return "Remove that unfinished release first."
     other = f"--name, other than {old.region!r}, or " if "outline" in differing else ""
-    update = "" if old.state == "building" else ", make its next release with --update"
+    update = "" if building else ", make its next release with --update"
     return f"Name another {other}--out{update}, or remove the store first."
 
 
