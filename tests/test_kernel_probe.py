@@ -1,5 +1,6 @@
 """`kernel=True` of a probe: what bends is read, predicted, mapped and saved."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ from unigeo.client.field.opening import open_field
 from unigeo.client.probing import kernel_map
 from unigeo.client.probing.cross_validation import probe_table
 from unigeo.client.probing.feature_rows import JoinedRows
+from unigeo.client.probing.fitted_models import NumberModel, predict_layers
 from unigeo.client.probing.kernel_map import KernelMap
 from unigeo.client.probing.kernel_option import check_kernel
 from unigeo.client.probing.probe import Probe
+from unigeo.client.probing.ridge import RidgeProbe
 from unigeo.schemas.errors import ProbeError, ProbeWarning
 
 BOX = (-5.0, -5.0, 5.0, 5.0)
@@ -179,3 +182,26 @@ def test_other_kernels_are_refused(kernel: object) -> None:
         check_kernel(kernel, ())
     with pytest.raises(ProbeError, match="named like"):
         check_kernel(True, ["my kernel"])
+
+
+def test_a_kernel_is_applied_to_few_points_at_a_time() -> None:
+    """Its numbers of all points at once would take 432 MB."""
+    rng = np.random.default_rng(0)
+    known = rng.standard_normal((900, 4))
+    kernel = KernelMap.of(known, 0)
+    ridge = RidgeProbe().fit(kernel.apply(known), known[:, :1] ** 2, np.arange(900) % 3)
+    model = NumberModel(ridge, 1.0, kernel=kernel)
+    points = rng.standard_normal((60_000, 4))
+    tracemalloc.start()
+    try:
+        layers = predict_layers(model, points, lambda: points[:, :2])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 60_000 * 900 * 8
+    some = slice(59_000, None)
+    for name, values in model.predict(points[some]).items():
+        np.testing.assert_allclose(layers[name][some], values, rtol=1e-6)
+    assert {
+        len(values) for values in predict_layers(model, points[:0], lambda: points).values()
+    } == {0}

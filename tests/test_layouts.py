@@ -382,7 +382,7 @@ def test_a_published_store_of_layout_1_is_left_as_it_is(
     assert stores.tree(path) == before
     other = identify_inputs(layout)
     other["unigeo"]["seed"] = 1
-    with pytest.raises(StoreError, match="its seed differ"):
+    with pytest.raises(StoreError, match="its seed differs"):
         create_field(path, grid, layout, other)
 
 

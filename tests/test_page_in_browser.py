@@ -393,11 +393,15 @@ def test_a_store_of_vectors_alone_is_shown(tmp_path: Path) -> None:
             SCORES
             + """
 await look([1, 1]);
-told = { scores: await scores(), message: await text("message"), phrases: await text("phrases") };
+told = {
+  scores: await scores(), message: await text("message"), phrases: await text("phrases"),
+  compared: await page.$eval("#compare", (control) => control.value),
+};
 """,
             tmp_path,
         )
     part = client.open_field(tmp_path / "part.zarr")
+    assert told["compared"] == "aerial"
     expected = part.similarity([(1, 1)], "aerial").values
     np.testing.assert_allclose(values(told["scores"]), expected, atol=1e-6)
     assert told["message"] == "" and "no concepts" in told["phrases"]

@@ -197,7 +197,7 @@ def test_another_product_is_not_written_over(tmp_path: Path) -> None:
         StoreError, match=r"its model differ.*abababababab there, cdcdcdcdcdcd here"
     ):
         stores.begin(tmp_path / "f", model_sha256="cd" * 32)
-    with pytest.raises(StoreError, match=r"its layout differ"):
+    with pytest.raises(StoreError, match=r"its layout differs"):
         stores.begin(tmp_path / "f", layout=stores.layout_of(bands=16))
     with pytest.raises(StoreError, match=r"region, grid.*gulf there, fiji here"):
         stores.begin(tmp_path / "f", stores.FIJI)
@@ -349,5 +349,5 @@ def test_a_second_product_begun_at_the_same_path_is_refused() -> None:
             await super().set(key, default_buffer_prototype().buffer.from_bytes(document))
             await super().set_if_not_exists(key, value)
 
-    with pytest.raises(StoreError, match="another product: its seed differ"):
+    with pytest.raises(StoreError, match="another product: its seed differs"):
         create_field(Slow(MemoryStore()), grid, layout, attributes)

@@ -13,7 +13,7 @@ from unigeo.client.probing.conformal import (
     conformal_quantile,
     interval_layers,
 )
-from unigeo.client.probing.feature_rows import select_rows
+from unigeo.client.probing.feature_rows import row_blocks, select_rows
 from unigeo.client.probing.kernel_map import KernelMap
 from unigeo.client.probing.logistic import LogisticProbe
 from unigeo.client.probing.logistic_path import FittedLogistic
@@ -97,6 +97,8 @@ def predict_layers(
 ) -> dict[str, Float[np.ndarray, " point"]]:
     """Predict some or all layers of any model.
 
+    The numbers of a kernel take more memory than the vectors, and are of few points at a time.
+
     Args:
         model: fitted model.
         vectors: vectors of the points.
@@ -106,7 +108,12 @@ def predict_layers(
     wanted = model.layers if layers is None else layers
     if isinstance(model, PositionModel):
         return model.predict(vectors, lonlat(), wanted)
-    return model.predict(vectors, wanted)
+    if model.kernel is None:
+        return model.predict(vectors, wanted)
+    numbers = max(vectors.shape[1], len(model.kernel.landmarks))
+    blocks = row_blocks(np.arange(len(vectors)), numbers)
+    parts = [model.predict(vectors[block], wanted) for block in blocks]
+    return {name: np.concatenate([np.empty(0), *(part[name] for part in parts)]) for name in wanted}
 
 
 def fitted_models(data: ProbeData, target: str, features: str, level: float) -> dict[str, Model]:

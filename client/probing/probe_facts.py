@@ -55,13 +55,13 @@ class FittedFacts(_FactsModel):
     )
     """Half-width of an interval where the difficulty is 1, for a target of numbers; the file's key
     is older than the name."""
-    spread: int | None = None
+    spread: int | None = Field(default=None, ge=0)
     """Index in `spreads`, for a target of numbers."""
     classes: list[str | bool | int | float] | None = None
     """Labels in the order of the class numbers, for a target of classes."""
     bounds: tuple[float | None, float | None] | None = None
     """Least and largest value, for a target of numbers that has bounds."""
-    kernel: int | None = None
+    kernel: int | None = Field(default=None, ge=0)
     """Index in `kernels`, for a model of a kernel's numbers."""
 
 

@@ -88,9 +88,8 @@ def check_product(url: Any, region: Region, grid: Grid, layout: Layout) -> None:
     Raises:
         StoreError: naming what differs.
     """
-    try:
-        old = read_attributes(dict(open_group(url, consolidated=False).attrs), str(url))
-    except (StoreError, LayoutError):  # none yet, or `create_field` says what is wrong
+    old = _begun_attributes(url)
+    if old is None:
         return
     layouts = [layout_attributes(one) for one in (old.field_layout(), layout)]
     same = {
@@ -102,8 +101,7 @@ def check_product(url: Any, region: Region, grid: Grid, layout: Layout) -> None:
     differing = [key for key, is_same in same.items() if not is_same]
     if differing:
         raise StoreError(
-            f"{url} holds another product: its {', '.join(differing)} differ. "
-            f"{_remedy(differing, old)}"
+            f"{url} holds another product: {_naming(differing)}. {_remedy(differing, old)}"
         )
 
 
@@ -117,15 +115,28 @@ def check_begun(url: Any, attributes: Mapping[str, Any]) -> None:
     Raises:
         StoreError: naming what differs.
     """
-    try:
-        old = read_attributes(dict(open_group(url, consolidated=False).attrs), str(url))
-    except (StoreError, LayoutError):  # none yet, or `create_field` says what is wrong
+    old = _begun_attributes(url)
+    if old is None:
         return
     new = read_attributes(dict(attributes), "the new field")
     differing = _differences(old, new)
     # A store that is not finished may go on with files that were damaged and are mended.
     if differing and not (old.state == "building" and differing == ["observations"]):
         raise _other_product(url, old, new, differing)
+
+
+def _begun_attributes(url: Any) -> UnigeoAttributes | None:
+    """Return a store's attributes; None without them, where `create_field` says what is wrong."""
+    try:
+        return read_attributes(dict(open_group(url, consolidated=False).attrs), str(url))
+    except (StoreError, LayoutError):
+        return None
+
+
+def _naming(differing: Sequence[str]) -> str:
+    """Say that keys differ; one of them, `observations`, is a plural."""
+    is_one = len(differing) == 1 and not differing[0].endswith("s")
+    return f"its {', '.join(differing)} {'differs' if is_one else 'differ'}"
 
 
 def _remedy(differing: Sequence[str], old: UnigeoAttributes) -> str:
@@ -203,7 +214,7 @@ def _other_product(
 ) -> StoreError:
     present, wanted = old.model_dump(mode="json"), new.model_dump(mode="json")
     return StoreError(
-        f"{url} holds another product: its {', '.join(differing)} differ"
+        f"{url} holds another product: {_naming(differing)}"
         f"{_describe_difference(present, wanted)}. {_remedy(differing, old)}"
     )
 

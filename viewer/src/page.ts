@@ -342,7 +342,8 @@ export class Page {
   private comparedFirst(): string {
     const { modalities, hasConcepts, hasFusedPhrases } = this.field;
     if (modalities.includes(FUSED) && (hasFusedPhrases || !hasConcepts)) return FUSED;
-    const fitting = modalities.filter((name) => hasWords(this.field, name));
-    return fitting.includes("aerial") ? "aerial" : (fitting[0] ?? modalities[0]);
+    const searchable = modalities.filter((name) => hasWords(this.field, name));
+    const fitting = searchable.length > 0 ? searchable : modalities;
+    return fitting.includes("aerial") ? "aerial" : fitting[0];
   }
 }
