@@ -100,7 +100,7 @@ def vectors(lonlat: np.ndarray) -> Mapping[str, np.ndarray]:
     return {"north": lonlat[:, 1:] / 10.0}
 
 
-def averages(polygons: object) -> Mapping[str, np.ndarray]:
+def averages(polygons: object, weights: str | None) -> Mapping[str, np.ndarray]:
     return {"north": np.arange(COUNT, dtype=np.float64)[:, None]}
 
 
@@ -272,7 +272,7 @@ def test_the_command_probes_means_over_cells_beside_numbers(
         load_suite(plots / "suite.toml"),
         plots,
         lambda lonlat: field.features(lonlat, "coordinate"),
-        averages=lambda polygons: {"coordinate": means[::-1]},
+        averages=lambda polygons, weights: {"coordinate": means[::-1]},
         numbers=open_numbers(plots / "numbers"),
         folds=3,
         baselines=False,
@@ -324,7 +324,7 @@ def test_covariates_of_the_store_are_scored_alone_and_beside_vectors(
             "coordinate": field.features(lonlat, "coordinate")["coordinate"],
             "covariates": field.sample(lonlat, [], covariates=names)[names].to_numpy(),
         },
-        averages=lambda polygons: over,
+        averages=lambda polygons, weights: over,
         numbers=open_numbers(plots / "numbers"),
         folds=3,
         baselines=False,
@@ -348,7 +348,7 @@ def test_dims_probes_the_leading_numbers(gulf: Path, plots: Path, tmp_path: Path
         suite,
         plots,
         lambda lonlat: field.features(lonlat, "coordinate"),
-        averages=lambda polygons: {"coordinate": means},
+        averages=lambda polygons, weights: {"coordinate": means},
         folds=3,
         baselines=False,
     )
@@ -367,3 +367,25 @@ def test_dims_probes_the_leading_numbers(gulf: Path, plots: Path, tmp_path: Path
     predicted = probe.predict(pd.read_csv(table))["damp"].to_numpy()
     np.testing.assert_allclose(pd.read_csv(new)["ug_damp"], predicted, rtol=1e-4)
     assert "3" in refused("probe", gulf, "--load", saved, "--predict", table, new)
+
+
+@pytest.mark.parametrize(("key", "is_file"), [("light^2", False), ("light.tif^2", True)])
+def test_means_over_cells_take_the_weights_of_the_suite(
+    tmp_path: Path, key: str, is_file: bool
+) -> None:
+    """By the name of a covariate as it is, by that of a file within the data folder."""
+    lonlat = np.random.default_rng(2).uniform((-120, 30), (-75, 48), (COUNT, 2))
+    write_tables(tmp_path, lonlat, 0.2)
+    (tmp_path / "suite.toml").write_text(SUITE + f'weights = "{key}"\n')
+    if is_file:
+        (tmp_path / "light.tif").touch()
+    seen = []
+
+    def weighted(polygons: object, weights: str | None) -> Mapping[str, np.ndarray]:
+        seen.append(weights)
+        return averages(polygons, weights)
+
+    suite = load_suite(tmp_path / "suite.toml")
+    probe_suite(suite, tmp_path, vectors, averages=weighted, baselines=False, folds=FOLDS)
+    assert seen == [str(tmp_path / key) if is_file else key]
+    assert f"weighted by {key}" in suite.sampling

@@ -103,7 +103,7 @@ def test_a_suite_leaves_out_rows_without_a_position_and_holds_repeats_together(
 
 @pytest.mark.parametrize(
     "name",
-    ["standard14", "standard14_zonal", "county_families", "county_means", "county_zonal"],
+    "standard14 standard14_zonal county_families county_means county_zonal county_lit".split(),
 )
 def test_the_examples_name_columns_that_are_there(name: str, shared_data: Path) -> None:
     suite = load_suite(EXAMPLES / f"{name}.toml")
@@ -115,7 +115,7 @@ def test_the_examples_name_columns_that_are_there(name: str, shared_data: Path) 
         apart = np.abs(table.sampled_lonlat.mean(axis=1) - table.lonlat).max(axis=1)
         has_areas = suite.areas is not None and table.name.startswith("county_")
         assert table.has_areas == has_areas
-        assert table.is_of_cells == (has_areas and name.endswith("zonal"))
+        assert table.is_of_cells == (has_areas and name.endswith(("zonal", "lit")))
         assert table.sampled_lonlat.shape[1] == (8 if has_areas else 1)
         assert np.median(apart) < 0.1 and apart.max() < 2
         assert table.crs == "EPSG:5070"
@@ -238,6 +238,7 @@ def test_a_row_that_stands_for_a_polygon_has_the_mean_vector_of_its_points(tmp_p
         (("places = 5", "places = 0"), "must be positive"),
         (("places = 5", "mean_of = 'centres'"), "one of points, cells"),
         (("places = 5", "plates = 5"), "unknown key 'plates'"),
+        (("places = 5", "weights = 'light'"), "'weights' needs mean_of = 'cells'"),
         (("[areas]", "[[table]]\nfile='a'\ntargets=['b']\n[areas]"), "leave one out"),
     ],
 )

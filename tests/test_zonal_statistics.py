@@ -250,6 +250,13 @@ def test_a_covariate_weighs(wide: Path) -> None:
     expected = field.zonal(polygons(30), MODALITY, weights=heights)
     pd.testing.assert_frame_equal(found, expected)
     assert "no weight" in set(found["coordinate_status"])
+    squared = field.zonal(polygons(30), MODALITY, weights="height^2")
+    pd.testing.assert_frame_equal(squared, field.zonal(polygons(30), MODALITY, weights=heights**2))
+    for power in ("0", "-1", "inf"):
+        with pytest.raises(RegionError, match="power of weights is a number above 0"):
+            field.zonal(polygons(1), MODALITY, weights=f"height^{power}")
+    with pytest.raises(RegionError, match="to the power of 1000 is not finite"):
+        field.zonal(polygons(30), MODALITY, weights="height^1000")
 
 
 def test_a_polygon_without_weight_is_missing(gulf: Path, population: xr.DataArray) -> None:

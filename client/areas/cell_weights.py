@@ -8,7 +8,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,8 @@ class CellWeights:
     """Reads a window of the field's grid; NaN where there is no data."""
     source: str
     """Name of the weights in messages."""
+    power: float = 1.0
+    """Power to which a cell's number is raised."""
 
     def window(self, window: Window) -> Float[np.ndarray, "row col"]:
         """Return the weights of a window's cells, 0 where there is no data.
@@ -61,7 +63,11 @@ class CellWeights:
                 f"at the cell in row {row}, column {col} of the field; mark what is no weight as "
                 "no data"
             )
-        return np.nan_to_num(weights)
+        with np.errstate(over="ignore"):
+            raised = np.nan_to_num(weights) ** self.power
+        if np.isinf(raised).any():
+            raise RegionError(f"{self.source} to the power of {self.power:g} is not finite")
+        return np.asarray(raised)
 
     def at(
         self, row: Int[np.ndarray, " cell"], col: Int[np.ndarray, " cell"], grid: Grid
@@ -83,8 +89,8 @@ def open_weights(field: "StoredField", weights: Any) -> Iterator[CellWeights | N
 
     Args:
         field: the field whose cells are weighted.
-        weights: the path of a GeoTIFF of one band, a DataArray of two dimensions, the name of one
-            of the field's covariates, or None.
+        weights: the path of a GeoTIFF of one band, the name of one of the field's covariates,
+            either with a power such as `^2` behind it, a DataArray of two dimensions, or None.
 
     Raises:
         RegionError: if they are of another form, have no CRS, or more than one band.
@@ -94,11 +100,14 @@ def open_weights(field: "StoredField", weights: Any) -> Iterator[CellWeights | N
     """
     if weights is None:
         yield None
-    elif isinstance(weights, str) and weights in field.layout.covariates:
-        yield _of_covariate(field, weights)
     elif isinstance(weights, str | Path):
-        with _open_raster(weights, field) as dataset:
-            yield _of_raster(dataset, field.grid, f"the raster {str(weights)!r}")
+        name, power = _split_power(str(weights))
+        if name in field.layout.covariates:
+            yield replace(_of_covariate(field, name), power=power)
+        else:
+            with _open_raster(name, field) as dataset:
+                of_raster = _of_raster(dataset, field.grid, f"the raster {name!r}")
+                yield replace(of_raster, power=power)
     else:
         import xarray as xr
 
@@ -115,6 +124,24 @@ def open_weights(field: "StoredField", weights: Any) -> Iterator[CellWeights | N
         else:
             with _as_dataset(rows) as dataset:
                 yield _of_raster(dataset, field.grid, _name(rows))
+
+
+def _split_power(text: str) -> tuple[str, float]:
+    """Split `name^2` into the name and the power, which is 1 without one.
+
+    Raises:
+        RegionError: if the power is not above 0.
+    """
+    name, caret, power = text.rpartition("^")
+    if not caret or Path(text).exists():
+        return text, 1.0
+    try:
+        number = float(power)
+    except ValueError:
+        return text, 1.0
+    if not 0 < number < math.inf:
+        raise RegionError(f"the power of weights is a number above 0, and {text!r} has {power}")
+    return name, number
 
 
 def _of_covariate(field: "StoredField", name: str) -> CellWeights:

@@ -63,7 +63,8 @@ class OverAreas(StoredField):
             weights: weights of the cells beside their shares, such as population: the path of a
                 GeoTIFF of one band, an xarray DataArray over y and x, or the name of a covariate of
                 the field. A cell's weight is the raster's mean over it: exact if the raster has
-                the field's cells, else by GDAL's average; 0 where it has no data.
+                the field's cells, else by GDAL's average; 0 where it has no data. A power can stand
+                behind a path or a name: `nightlights_16km_mean^2`.
             normalize: make the means unit vectors.
             missing: `nan` keeps polygons without a vector as empty rows, `drop` leaves out those
                 that lack one in any modality, `raise` refuses and names the first ones.

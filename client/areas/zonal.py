@@ -95,12 +95,17 @@ def zonal_table(
 
 
 def zonal_means(
-    field: "StoredField", polygons: Polygons, modalities: tuple[str, ...], *, progress: bool = False
+    field: "StoredField",
+    polygons: Polygons,
+    modalities: tuple[str, ...],
+    *,
+    weights: Any = None,
+    progress: bool = False,
 ) -> dict[str, Float[np.ndarray, "polygon band"]]:
     """Return the mean vectors of `Field.zonal` as float32 arrays, NaN where no cell has one."""
-    sums = sum_polygons(
-        field, modalities, outlines_on(polygons, field.grid), {MEAN.name}, None, progress
-    )
+    outlines = outlines_on(polygons, field.grid)
+    with open_weights(field, weights) as of_cells:
+        sums = sum_polygons(field, modalities, outlines, {MEAN.name}, of_cells, progress)
     return {name: each.mean().astype(np.float32) for name, each in sums.items()}
 
 

@@ -59,7 +59,10 @@ MISSING = click.option(
     multiple=True,
     help="mean (by default), std, min, max or quantile:Q, such as quantile:0.9. May be repeated.",
 )
-@click.option("--weights", help="GeoTIFF of one band, or a covariate, that weighs the cells.")
+@click.option(
+    "--weights",
+    help="GeoTIFF of one band, or a covariate, that weighs the cells; ^2 behind it squares them.",
+)
 @click.option("--normalize", is_flag=True, help="Make the means unit vectors.")
 @MISSING
 @CRS

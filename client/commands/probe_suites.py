@@ -80,8 +80,8 @@ class _Features:
             sets[COVARIATES] = sample_covariates(source, read_points(lonlat), columns).vectors
         return sets
 
-    def over_polygons(self, polygons: Any) -> "dict[str, np.ndarray]":
-        """Average every set over the cells of polygons."""
+    def over_polygons(self, polygons: Any, weights: str | None) -> "dict[str, np.ndarray]":
+        """Average every set over the cells of polygons, by weights or by area alone."""
         import numpy as np
 
         from unigeo.client.areas.zonal import zonal_means
@@ -89,13 +89,15 @@ class _Features:
         from unigeo.schemas.store.layout import COVARIATES
 
         field, progress = self._field, self._progress
-        sets = zonal_means(field, polygons, self._modalities, progress=progress)
+        sets = zonal_means(field, polygons, self._modalities, weights=weights, progress=progress)
         if len(sets) > 1:
             together = [sets[name] for name in joined_modalities(self._modalities)]
             sets[JOINED] = np.concatenate(together, axis=1)
         if self._covariates:
             names = list(self._covariates)
-            numbers = field.zonal(polygons, [], covariates=names, progress=progress)
+            numbers = field.zonal(
+                polygons, [], covariates=names, weights=weights, progress=progress
+            )
             sets[COVARIATES] = numbers[names].to_numpy()
         return sets
 

@@ -31,12 +31,16 @@ class SuiteAreas:
     mean_of: MeanOf = "points"
     """`cells`: the row's vector is the mean over the polygon's cells, as `Field.zonal` computes it;
     this needs a store, and the points serve what has none, such as numbers of rasters."""
+    weights: str | None = None
+    """Weights of cells, as `Field.zonal` takes them: the name of a covariate of the store, or the
+    path of a GeoTIFF relative to the data folder, with a power such as `^2` behind it or none."""
 
     @property
     def sampling(self) -> str:
         """Description of what is averaged."""
         if self.mean_of == "cells":
-            return f"the area mean over the cells of each polygon of {self.file}"
+            means = "area mean" if self.weights is None else f"mean, weighted by {self.weights},"
+            return f"the {means} over the cells of each polygon of {self.file}"
         return f"the mean of {self.places} places within each polygon of {self.file}"
 
 
@@ -59,6 +63,10 @@ class SuitePolygons:
         from unigeo.client.areas.random_points import points_within
 
         self.areas = areas
+        self.weights = areas.weights
+        """Weights of cells; None to weigh them by area alone."""
+        if areas.weights is not None and (data / areas.weights.partition("^")[0]).is_file():
+            self.weights = str(data / areas.weights)
         try:
             known = read_areas(str(data / areas.file))
             if areas.key not in known.own:
@@ -102,7 +110,7 @@ def parse_areas(table: Any, where: str) -> SuiteAreas:
     Raises:
         ProbeError: naming the key that is unknown, missing or malformed.
     """
-    kinds = {"file": str, "key": str, "places": int, "mean_of": str}
+    kinds = {"file": str, "key": str, "places": int, "mean_of": str, "weights": str}
     check_keys(table, kinds, where, ProbeError, ("file", "key"))
     if table.get("places", 1) < 1:
         raise ProbeError(f"{where}: the key 'places' must be positive, not {table['places']}")
@@ -111,4 +119,6 @@ def parse_areas(table: Any, where: str) -> SuiteAreas:
             f"{where}: the key 'mean_of' must be one of {', '.join(get_args(MeanOf))}, not "
             f"{table['mean_of']!r}"
         )
+    if "weights" in table and table.get("mean_of") != "cells":
+        raise ProbeError(f"{where}: the key 'weights' needs mean_of = 'cells'")
     return SuiteAreas(**table)

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 SampleVectors = Callable[[Float[np.ndarray, "point 2"]], Mapping[str, Float[np.ndarray, "point _"]]]
 """Function of WGS 84 longitude and latitude: sets of features, NaN where there is no vector. The
 set `covariates` is of plain numbers: it is scored alone and beside each other set."""
-AverageVectors = Callable[["Polygons"], Mapping[str, Float[np.ndarray, "polygon _"]]]
-"""Function of polygons: means over their cells by set of features, named as by `SampleVectors`."""
+AverageVectors = Callable[["Polygons", str | None], Mapping[str, Float[np.ndarray, "polygon _"]]]
+"""Function of polygons and weights of cells, as `Field.zonal` takes them: means over the polygons'
+cells by set of features, named as by `SampleVectors`."""
 
 
 def probe_suite(
@@ -119,7 +120,7 @@ def _features_of(
                 f"table {table.name!r}: [areas] asks for means over the cells of a store, and a "
                 "model has none: probe its store by `unigeo probe`, or say `mean_of = 'points'`"
             )
-        means = averages(table.over.polygons)
+        means = averages(table.over.polygons, table.over.weights)
         return _joined({name: np.asarray(each)[table.polygon] for name, each in means.items()})
     flat = table.sampled_lonlat.reshape(-1, 2)
     has_position = ~np.isnan(flat).any(axis=1)
