@@ -28,7 +28,7 @@ from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.raster_files.modality_rasters import ModalityRasters
 from unigeo.producer.observations.raster_files.open_source import open_source
 from unigeo.producer.observations.raster_files.patch_frames import Frame
-from unigeo.schemas.errors import ObservationsError, ProbeError, StoreError
+from unigeo.schemas.errors import ObservationsError, ProbeError, StoreError, UnigeoError
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 GEOD = pyproj.Geod(ellps="WGS84")
@@ -332,6 +332,32 @@ def test_a_folder_of_numbers_is_read_by_the_suite(
     _, turned = load_suite(suite).tables(tmp_path)
     with pytest.raises(ProbeError, match="the table is another now"):
         numbers.sets_of(turned)
+
+
+def test_points_of_a_polygon_are_weighed_by_a_number(tmp_path: Path, scenes: Scenes) -> None:
+    suite, recipe = write_suite(tmp_path), default_recipe(scenes)
+    _, plain = load_suite(suite).tables(tmp_path)
+    windows = [WindowNumbers(each, *scenes.of[each.modality]) for each in recipe.windows]
+    names = [name for each in windows for name in each.names]
+    weight = next(name for name in names if name.startswith("aerial_") and name.endswith("mean"))
+    suite.write_text(f"{SUITE}number_weights = '{weight}^2'\n")
+    out = write_numbers(scenes, [suite], tmp_path, tmp_path / "numbers", recipe)
+    _, plots = load_suite(suite).tables(tmp_path)
+    found = open_numbers(out).sets_of(plots)["numbers over areas ridge"]
+    for row in (0, 7):
+        each = np.concatenate([one.at(plain.sampled_lonlat[row]) for one in windows], axis=1)
+        weights = np.where(np.isfinite(each), each[:, [names.index(weight)]] ** 2, 0)
+        expected = (np.nan_to_num(each) * weights).sum(axis=0) / weights.sum(axis=0)
+        np.testing.assert_allclose(found[row], expected, rtol=1e-6)
+    other = tmp_path / "other.toml"
+    other.write_text(SUITE)
+    with pytest.raises(ObservationsError, match="weigh the points of 'plots' differently"):
+        write_numbers(scenes, [suite, other], tmp_path, tmp_path / "both", recipe)
+    for name, words in (("light", "which is no number"), (f"{weight}^0", "above 0")):
+        suite.write_text(f"{SUITE}number_weights = '{name}'\n")
+        with pytest.raises(UnigeoError, match=words):
+            write_numbers(scenes, [suite], tmp_path, tmp_path / "none", recipe)
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(

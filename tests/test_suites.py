@@ -103,7 +103,14 @@ def test_a_suite_leaves_out_rows_without_a_position_and_holds_repeats_together(
 
 @pytest.mark.parametrize(
     "name",
-    "standard14 standard14_zonal county_families county_means county_zonal county_lit".split(),
+    [
+        "standard14",
+        "standard14_zonal",
+        "county_families",
+        "county_means",
+        "county_zonal",
+        "county_lit",
+    ],
 )
 def test_the_examples_name_columns_that_are_there(name: str, shared_data: Path) -> None:
     suite = load_suite(EXAMPLES / f"{name}.toml")

@@ -101,7 +101,7 @@ def open_weights(field: "StoredField", weights: Any) -> Iterator[CellWeights | N
     if weights is None:
         yield None
     elif isinstance(weights, str | Path):
-        name, power = _split_power(str(weights))
+        name, power = split_power(str(weights))
         if name in field.layout.covariates:
             yield replace(_of_covariate(field, name), power=power)
         else:
@@ -126,7 +126,7 @@ def open_weights(field: "StoredField", weights: Any) -> Iterator[CellWeights | N
                 yield _of_raster(dataset, field.grid, _name(rows))
 
 
-def _split_power(text: str) -> tuple[str, float]:
+def split_power(text: str) -> tuple[str, float]:
     """Split `name^2` into the name and the power, which is 1 without one.
 
     Raises:

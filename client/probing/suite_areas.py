@@ -34,6 +34,9 @@ class SuiteAreas:
     weights: str | None = None
     """Weights of cells, as `Field.zonal` takes them: the name of a covariate of the store, or the
     path of a GeoTIFF relative to the data folder, with a power such as `^2` behind it or none."""
+    number_weights: str | None = None
+    """Hand-made number that weighs the points where hand-made numbers are averaged, with a power or
+    none."""
 
     @property
     def sampling(self) -> str:
@@ -110,7 +113,8 @@ def parse_areas(table: Any, where: str) -> SuiteAreas:
     Raises:
         ProbeError: naming the key that is unknown, missing or malformed.
     """
-    kinds = {"file": str, "key": str, "places": int, "mean_of": str, "weights": str}
+    kinds = {"file": str, "key": str, "places": int, "mean_of": str}
+    kinds |= {"weights": str, "number_weights": str}
     check_keys(table, kinds, where, ProbeError, ("file", "key"))
     if table.get("places", 1) < 1:
         raise ProbeError(f"{where}: the key 'places' must be positive, not {table['places']}")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from unigeo.client.areas.cell_weights import split_power
 from unigeo.client.probing.suite_numbers import FACTS, FORMS, VERSION
 from unigeo.client.probing.suites import SuiteTable, load_suite
 from unigeo.producer.evaluation.handmade.number_recipe import NumberRecipe
@@ -64,21 +65,24 @@ def write_numbers(
     repeated = sorted({name for name in columns if columns.count(name) > 1})
     if repeated:
         raise ObservationsError(f"recipe {recipe.name}: two numbers are named {repeated[0]!r}")
-    compute = _Numbers(numbers)
+    compute = _Numbers(numbers, columns, recipe.name)
     tables: dict[str, dict[str, str]] = {}
     positions: dict[str, np.ndarray] = {}
+    weighted: dict[str, str | None] = {}
     try:
         with folder_beside(out, overwrite=overwrite) as part:
             for form in FORMS:
                 (part / form).mkdir()
             for table in (one for suite in opened for one in suite.tables(data)):
                 _check_same(table, positions)
+                _check_weights(table, weighted)
                 of_table = tables.setdefault(table.name, {})
                 for form, points in _points_of(table).items():
                     if form in of_table:
                         continue
                     of_table[form] = f"{form}/{table.name}.{table_format}"
-                    _write_form(table, compute(points), columns, part / of_table[form])
+                    values = compute(points, _weights_of(table) if form == "areas" else None)
+                    _write_form(table, values, columns, part / of_table[form])
                     log(f"{of_table[form]}: {len(columns)} numbers of {len(table.lonlat):,} rows")
             facts = {
                 "version": VERSION,
@@ -125,12 +129,33 @@ def check_numbers_path(out: Path, overwrite: bool) -> None:
 class _Numbers:
     """The numbers of a recipe at points; equal points are computed once."""
 
-    def __init__(self, numbers: Sequence[WindowNumbers]) -> None:
-        self._numbers = numbers
-        self._known: dict[bytes, Float[np.ndarray, "row number"]] = {}
+    def __init__(self, numbers: Sequence[WindowNumbers], names: list[str], recipe: str) -> None:
+        self._numbers, self._names, self._recipe = numbers, names, recipe
+        self._known: dict[bytes, Float[np.ndarray, "row point number"]] = {}
 
-    def __call__(self, lonlat: Float[np.ndarray, "row point 2"]) -> Float[np.ndarray, "row number"]:
-        """Return the mean of the numbers of each row's points; NaN where no point has one."""
+    def __call__(
+        self, lonlat: Float[np.ndarray, "row point 2"], weights: str | None
+    ) -> Float[np.ndarray, "row number"]:
+        """Return the mean of the numbers of each row's points; NaN where no point has one.
+
+        Args:
+            lonlat: positions of the points.
+            weights: the number that weighs the points, with a power such as `^2` or none; None to
+                weigh them alike.
+
+        Raises:
+            ObservationsError: if there is no such number, or it is below 0.
+        """
+        values = self._at(lonlat)
+        weight = np.ones(values.shape[:2]) if weights is None else self._weights(values, weights)
+        weight = np.where(np.isfinite(values), np.nan_to_num(weight)[..., None], 0.0)
+        count = weight.sum(axis=1)
+        total = (np.nan_to_num(values) * weight).sum(axis=1)
+        return np.where(count > 0, total / np.where(count > 0, count, 1), np.nan)
+
+    def _at(
+        self, lonlat: Float[np.ndarray, "row point 2"]
+    ) -> Float[np.ndarray, "row point number"]:
         key = lonlat.tobytes()
         if key not in self._known:
             flat = lonlat.reshape(-1, 2)
@@ -139,12 +164,22 @@ class _Numbers:
             found = np.concatenate([each.at(distinct) for each in self._numbers], axis=1)
             values = np.full((len(flat), found.shape[1]), np.nan)
             values[positioned] = found[inverse.reshape(-1)]
-            values = values.reshape(*lonlat.shape[:2], -1)
-            known = np.isfinite(values)
-            total = np.where(known, values, 0.0).sum(axis=1)
-            count = known.sum(axis=1)
-            self._known[key] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+            self._known[key] = values.reshape(*lonlat.shape[:2], -1)
         return self._known[key]
+
+    def _weights(
+        self, values: Float[np.ndarray, "row point number"], weights: str
+    ) -> Float[np.ndarray, "row point"]:
+        name, power = split_power(weights)
+        if name not in self._names:
+            raise ObservationsError(
+                f"a suite weighs points by {name!r}, which is no number of recipe {self._recipe}; "
+                f"its numbers are {', '.join(self._names)}"
+            )
+        chosen = values[..., self._names.index(name)]
+        if (chosen < 0).any():
+            raise ObservationsError(f"a weight is a number from 0 up, and {name} is below 0")
+        return np.asarray(chosen**power)
 
 
 def _of_recipe(observations: Observations, recipe: NumberRecipe) -> list[WindowNumbers]:
@@ -188,6 +223,26 @@ def _check_same(table: SuiteTable, positions: dict[str, np.ndarray]) -> None:
             f"two tables named {table.name!r} have different rows: write their numbers into two "
             "folders"
         )
+
+
+def _check_weights(table: SuiteTable, weighted: dict[str, str | None]) -> None:
+    """Refuse two suites that average one table's numbers differently.
+
+    Raises:
+        ObservationsError: naming the table.
+    """
+    if table.has_areas and weighted.setdefault(table.name, _weights_of(table)) != _weights_of(
+        table
+    ):
+        raise ObservationsError(
+            f"two suites weigh the points of {table.name!r} differently: write their numbers into "
+            "two folders"
+        )
+
+
+def _weights_of(table: SuiteTable) -> str | None:
+    """Return the number that weighs the points of each row's polygon; None for none."""
+    return None if table.over is None else table.over.areas.number_weights
 
 
 def _points_of(table: SuiteTable) -> dict[str, Float[np.ndarray, "row point 2"]]:
