@@ -3,11 +3,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import rankdata
 from sklearn.linear_model import LinearRegression
 from support.probe_tables import linear_table
 
 from unigeo.client.field.field import Field
 from unigeo.client.field.opening import open_field
+from unigeo.client.probing.controls import ranks
 from unigeo.client.probing.folds import spatial_blocks
 from unigeo.client.probing.gains import accuracy_gain, r2_gain
 from unigeo.client.probing.metrics import r2_score
@@ -173,3 +177,37 @@ def test_units_are_whole_blocks_of_the_split(field: Field, probe: Probe) -> None
     folds = probe.folds["blocked"]
     pairs = np.unique(np.stack([blocks, folds], axis=1), axis=0)
     assert len(pairs) == len(np.unique(blocks))
+
+
+@given(
+    st.lists(
+        st.sampled_from([0.0, 1.0, 2.0, 1e30, -1e30, np.nan]) | st.floats(-1e6, 1e6), max_size=30
+    )
+)
+def test_ranks_are_those_of_scipy_from_0_to_1(column: list[float]) -> None:
+    numbers = np.array([column, [1.0] * len(column)]).T.reshape(-1, 2)
+    found = ranks(numbers)
+    known = np.isfinite(numbers[:, 0])
+    expected = (rankdata(numbers[known, 0]) - 1) / max(known.sum() - 1, 1)
+    np.testing.assert_allclose(found[known, 0], expected, atol=1e-12)
+    assert np.isnan(found[~known, 0]).all()
+    middle = 0.5 if len(column) > 1 else 0.0
+    np.testing.assert_allclose(found[:, 1], middle)
+
+
+@pytest.mark.filterwarnings("ignore:the scores of")
+def test_a_covariate_counts_by_its_rank(wide: Path) -> None:
+    field = open_field(str(wide))
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"lon": rng.uniform(-18, 18, 150), "lat": rng.uniform(-14, 11, 150)})
+    heights = field.sample(table, [], covariates="height")[["height"]].to_numpy(np.float64)
+    table["y"] = np.nan_to_num(heights[:, 0]) + rng.standard_normal(len(table))
+    table["rank"] = ranks(heights)[:, 0]
+    options = {"baselines": False, "block_km": 350, "folds": 3}
+    scored = field.probe(table, "y", "coordinate", covariates=["height"], **options).scores
+    again = field.probe(table, "y", "coordinate", controls="rank", **options).scores
+    for one, other in (("covariates", "controls"), ("coordinate", "coordinate")):
+        own, expected = (
+            frame[frame["features"] == name] for frame, name in ((scored, one), (again, other))
+        )
+        np.testing.assert_allclose(own["r2"], expected["r2"], rtol=1e-9)

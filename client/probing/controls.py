@@ -1,6 +1,8 @@
 """Controls: variables that are known without vectors, which vectors are compared with.
 
-They are columns of the user's table, covariates of the field, or both.
+They are columns of the user's table, covariates of the field, or both. Columns are taken as they
+are; a covariate by its rank, since many are skewed, as light at night is, and few bright places
+would decide the slope of all others.
 """
 
 from collections.abc import Collection, Mapping
@@ -102,11 +104,25 @@ def with_covariates(
             )
         if controls is not None and name in controls.names:
             raise ProbeError(f"{short(name)} is a control and a covariate; rename the column")
-    numbers = values.astype(np.float64)
+    numbers = ranks(values)
     if controls is None:
         return Controls(names, numbers, COVARIATES)
     joined = np.concatenate([controls.values, numbers], axis=1)
     return Controls((*controls.names, *names), joined, f"{CONTROLS} and {COVARIATES}")
+
+
+def ranks(values: Float[np.ndarray, "row number"]) -> Float[np.ndarray, "row number"]:
+    """Return the rank of each number in its column, from 0 to 1; NaN where there is none.
+
+    Equal numbers have the mean of their ranks. The numbers alone are ranked, no target is seen.
+    """
+    ranked = np.full(values.shape, np.nan)
+    for column, numbers in enumerate(values.T):
+        known = np.isfinite(numbers)
+        _, number, count = np.unique(numbers[known], return_inverse=True, return_counts=True)
+        middle = np.cumsum(count) - (count + 1) / 2
+        ranked[known, column] = middle[number] / max(known.sum() - 1, 1)
+    return ranked
 
 
 def add_controls(
