@@ -55,6 +55,8 @@ export class Vectors {
 
   /** Vectors of cells of a level; null where a cell has none. */
   async cells(modality: string, level: Level, rowcol: [number, number][]): Promise<(Int8Array | null)[]> {
+    const held = this.parts.get(partKey(modality, level, fullWindow(level.grid)));
+    if (held !== undefined) return picked(await held, rowcol);
     const { shard } = level;
     const groups = new Map<string, number[]>();
     rowcol.forEach(([row, col], cell) => {
@@ -70,7 +72,7 @@ export class Vectors {
       const inside = members.map((cell): [number, number] => [rowcol[cell][0] - top, rowcol[cell][1] - left]);
       const read = this.isPlain(modality, level)
         ? await this.plainCells(modality, level, name, inside, sizes !== null)
-        : await Promise.all(members.map((cell) => this.chunkCell(modality, level, rowcol[cell])));
+        : await this.decodedCells(modality, level, members.map((cell) => rowcol[cell]));
       members.forEach((cell, at) => (found[cell] = read[at]?.[0] === FILL ? null : read[at]));
     });
     return found;
@@ -98,11 +100,20 @@ export class Vectors {
     return readCells(this.store, key, known, cells, { shard, chunk, width: this.width(modality, level) });
   }
 
-  /** A cell's vector by way of its chunk, which has to be decoded whole. */
-  private async chunkCell(modality: string, level: Level, [row, col]: [number, number]) {
-    const window = { row, col, height: 1, width: 1 };
-    const { vectors } = await this.read(modality, level, window);
-    return vectors.length > 0 ? vectors : null;
+  /** Vectors of cells by way of their chunks, each of which has to be decoded whole, once. */
+  private async decodedCells(modality: string, level: Level, rowcol: [number, number][]) {
+    const { chunk } = this.field;
+    const windows = new Map<string, Window>();
+    const windowFor = ([row, col]: [number, number]) => {
+      const [top, left] = [row - (row % chunk), col - (col % chunk)];
+      const key = `${top}/${left}`;
+      if (!windows.has(key)) windows.set(key, { row: top, col: left, height: chunk, width: chunk });
+      return key;
+    };
+    const keys = rowcol.map(windowFor);
+    const read = [...windows].map(async ([key, window]) => [key, await this.read(modality, level, window)] as const);
+    const parts = new Map(await Promise.all(read));
+    return rowcol.map((one, cell) => picked(parts.get(keys[cell])!, [one])[0]);
   }
 
   /** All of a level; read once. */
@@ -112,7 +123,7 @@ export class Vectors {
 
   /** A window of a level; the last few are kept. */
   window(modality: string, level: Level, window: Window): Promise<Part> {
-    const key = [modality, level.factor, ...Object.values(window)].join();
+    const key = partKey(modality, level, window);
     return kept(this.parts, key, () => this.read(modality, level, window));
   }
 
@@ -221,6 +232,22 @@ function kept<T>(answers: Map<string, Promise<T>>, key: string, read: () => Prom
   answers.set(key, answer);
   if (answers.size > MOST_KEPT) answers.delete(answers.keys().next().value!);
   return answer;
+}
+
+function partKey(modality: string, level: Level, { row, col, height, width }: Window): string {
+  return [modality, level.path, row, col, height, width].join();
+}
+
+/** Vectors of cells of a part's level; null where a cell has none. */
+function picked({ window, cells, vectors }: Part, rowcol: [number, number][]): (Int8Array | null)[] {
+  const wanted = new Map<number, Int8Array | null>();
+  const numberOf = ([row, col]: [number, number]) => (row - window.row) * window.width + col - window.col;
+  for (const one of rowcol) wanted.set(numberOf(one), null);
+  const width = vectors.length / Math.max(1, cells.length);
+  cells.forEach((number, cell) => {
+    if (wanted.has(number)) wanted.set(number, vectors.slice(cell * width, (cell + 1) * width));
+  });
+  return rowcol.map((one) => wanted.get(numberOf(one))!);
 }
 
 /** The stored objects that a window touches, and the part of each, in cells of the object. */
