@@ -290,6 +290,41 @@ told = steps;
     assert again["click"]["bytes"] - again["first"]["bytes"] == 2, "one byte of each status"
 
 
+def test_every_action_counts_what_it_reads(page: str, server: RangeServer, tmp_path: Path) -> None:
+    """Whatever is done, the page's own account is that of the server."""
+    (tmp_path / "labels.csv").write_text(HEIGHTS)
+    told = browse(
+        page,
+        FITTED
+        + f"""
+told = {{}};
+const note = async (action) => {{ told[action] = await counts(); }};
+await note("first");
+await page.evaluate(() => window.unigeo.view.setCamera({{ lonlat: [-105, 40], resolution: 2500 }}));
+await idle(); await note("pan and zoom");
+await page.selectOption("#beside", "aerial"); await idle(); await note("swipe");
+await look([-100.2, 41.3]); await look([-90.1, 35.2], "B"); await note("clicks");
+await search("forest"); await note("words");
+await readLabels({json.dumps(str(tmp_path / "labels.csv"))}); await note("table");
+await fit(); await note("labels");
+for (const id of ["save-tiff", "save-png", "label-csv", "label-geojson"])
+  await saved(id, {json.dumps(str(tmp_path))} + "/" + id);
+await page.selectOption("#label-show", "uncertainty"); await idle(); await note("files");
+await page.check("#mercator"); await idle(); await note("last");
+told.said = await text("counts");
+""",
+        tmp_path,
+    )
+    asked = [one for one in server.log if one.path.startswith("conus.zarr")]
+    given = [one.size_bytes if one.status < 400 else 0 for one in asked]  # what an error says
+    assert told["last"] == {"requests": len(given), "bytes": sum(given)}
+    assert told["files"] == told["labels"], "saved from what is there"
+    assert told["said"].startswith(f"{len(given)} requests, {sum(given) / 1e6:.2f} MB")
+    assert told["table"] == told["words"] and told["swipe"]["bytes"] > told["pan and zoom"]["bytes"]
+    reads = [told[one]["bytes"] for one in ("first", "pan and zoom", "clicks", "words", "labels")]
+    assert reads == sorted(reads)
+
+
 def test_the_address_brings_a_view_back(page: str, tmp_path: Path) -> None:
     told = browse(
         page,

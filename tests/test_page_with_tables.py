@@ -17,6 +17,8 @@ from unigeo.client.viewing.page_server import PageServer
 from unigeo.producer.publishing.publish import publish
 
 pytestmark = pytest.mark.slow
+_PACKAGE = Path(__file__).parents[1] / "packages/unigeo-conus"
+CONUS_1 = _PACKAGE / "unigeo_conus/fields/conus-1/field.zarr"
 
 READ = """
 const readFile = async (path) => {
@@ -122,6 +124,7 @@ def test_labels_that_cannot_be_mapped_are_told_what_to_change(
         gulf,
         f"""
 told = {{}};
+await page.setViewportSize({{ width: 375, height: 667 }});
 await page.selectOption("#compare", "coordinate");
 const fitted = async () => {{
   await page.click("#label-fit");
@@ -131,6 +134,11 @@ const fitted = async () => {{
 for (const name of {json.dumps([*cases])}) {{
   const found = await readFile({json.dumps(str(tmp_path))} + `/${{name}}.csv`);
   told[name] = [found.message, await fitted(), found.counts];
+  if (name === "same") {{
+    const {{ y, height }} = await page.locator("#message").boundingBox();
+    const panel = await page.evaluate(() => document.querySelector("#panel").scrollTop);
+    told.message = {{ y, end: y + height, panel }};
+  }}
   if (name === "mixed") {{
     await page.check("#label-as-classes");
     told.ticked = [await fitted(), await page.locator("#legend tr").allTextContents(),
@@ -150,7 +158,9 @@ told.legend = await page.locator("#legend th").allTextContents();
         assert len(counts) < 200, name
     assert told["ticked"][0] == "" and len(told["ticked"][1]) == 2
     assert 'task="classification"' in told["ticked"][2]
-    assert told["wide"] <= 320
+    assert told["wide"] <= 375
+    where = told["message"]
+    assert where["panel"] > 100 and 0 < where["y"] < where["end"] < 667, "seen where it is asked"
     assert told["legend"] == ["<b>short</b>", "a long name of a class, a long name o..."]
 
 
@@ -227,6 +237,57 @@ told.none = await seen();
     assert told["mapped"]["counts"] == told["click"], "all vectors are there"
     assert told["mapped"]["scatter"]
     assert f'client.open_field("{part}")' in told["mapped"]["python"]
+
+
+def test_the_installed_field_is_shown_as_python_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A location, words, labels of three classes and what to label next: equal within 1e-5."""
+    field = client.open_field(CONUS_1)
+    rng = np.random.default_rng(0)
+    lonlat = rng.uniform((-118, 31), (-78, 46), (60, 2)).round(3)
+    west, north = (lonlat > (-100, 39)).T
+    labels = np.where(west, np.where(north, "north", "south"), "west")
+    table = pd.DataFrame({"lon": lonlat[:, 0], "lat": lonlat[:, 1], "label": labels})
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    told = served(
+        CONUS_1,
+        f"""
+const plain = (scores) => page.evaluate((name) => {{
+  const found = name === "scores" ? window.unigeo.scored : window.unigeo.labels.fitted[name];
+  return Array.from(found.whole.values, (n) => (Number.isNaN(n) ? null : n));
+}}, scores);
+told = {{ show: await page.inputValue("#show") }};
+await look([-122.33, 47.61]); told.similarity = await plain("scores");
+await search("desert"); told.search = await plain("scores");
+await readFile({json.dumps(str(tmp_path / "labels.csv"))});
+await page.click("#label-fit"); await idle();
+for (const name of ["values", "uncertainty", "shares"]) told[name] = await plain(name);
+told.next = await page.locator("#label-next li").allTextContents();
+told.python = await text("label-python");
+told.message = await text("message");
+""",
+        tmp_path,
+    )
+    assert told["message"] == "" and told["show"] == "fused"
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(told["python"], names)  # as the page shows it
+    labelled = names["labels"]
+    layers = labelled.map()
+    expected = {
+        "similarity": field.similarity([(-122.33, 47.61)]),
+        "search": field.search("desert", as_="map"),
+        "values": layers["value"],
+        "uncertainty": layers["uncertainty"],
+        "shares": layers["share"],
+    }
+    for name, numbers in expected.items():
+        found = np.array([np.nan if one is None else one for one in told[name]])
+        np.testing.assert_allclose(found, numbers.values.ravel(), atol=1e-5, err_msg=name)
+    suggested = field.suggest(labelled, 8)
+    places = [f"{one.lon:.3f}, {one.lat:.3f}" for one in suggested.itertuples()]
+    assert [one.partition(" at ")[2] for one in told["next"]] == places
 
 
 @pytest.mark.parametrize("width", [1, 2])

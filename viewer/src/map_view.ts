@@ -202,7 +202,9 @@ export class MapView {
     view.setResolution(resolution);
   }
 
+  /** Fly to a location, and ring it. */
   flyTo(lonlat: number[]): void {
+    this.mark(RING, lonlat);
     const resolution = Math.min(
       this.map.getView().getResolution()!,
       this.field.levels[0].grid.resolution_m,
@@ -305,6 +307,8 @@ export class MapView {
   }
 }
 
+/** The mark of a location that was flown to. */
+export const RING = "ring";
 /** Labels above which their dots are smaller. */
 const MANY = 300;
 
@@ -317,7 +321,13 @@ function labelStyle(colour: string, radius: number): Style {
   });
 }
 
-function markStyle(letter: string): Style {
+function markStyle(letter: string): Style | Style[] {
+  if (letter === RING) {
+    return [
+      new Style({ image: new Circle({ radius: 11, stroke: new Stroke({ color: "#ffffff", width: 5 }) }) }),
+      new Style({ image: new Circle({ radius: 11, stroke: new Stroke({ color: "#1d2733", width: 2 }) }) }),
+    ];
+  }
   return new Style({
     image: new Circle({
       radius: 9,

@@ -12,6 +12,7 @@ import { drawHistogram } from "./histogram";
 import { StoreError } from "./http_store";
 import { short } from "./label_values";
 import type { MapView } from "./map_view";
+import { RING } from "./map_view";
 import type { Scored, Scores } from "./messages";
 
 export const BEST = 10;
@@ -52,6 +53,7 @@ export class ScoresPanel {
 
   clear(): void {
     this.shown = null;
+    this.view.mark(RING, null);
     this.view.scores.show(null, rising([0, 1]));
     element("similarity").hidden = true;
   }
@@ -59,6 +61,7 @@ export class ScoresPanel {
   /** Colour the map by scores. */
   show(shown: Shown): void {
     this.shown = shown;
+    this.view.mark(RING, null);
     const { scored, kind, what } = shown;
     element("similarity").hidden = false;
     const resolution = this.field.levels[0].grid.resolution_m;
