@@ -407,6 +407,41 @@ def test_a_lost_object_is_an_error_and_not_an_empty_area(
     assert "is in the store's manifest" in told and "copy the store anew" in told
 
 
+def test_objects_that_came_to_harm_are_named(
+    page: str, server: RangeServer, site: Path, tmp_path: Path
+) -> None:
+    """Cut off, changed, broken off while they are sent, or a web page in the place of a store."""
+    server.fault("conus.zarr/aerial/c/*", truncate_to=3000)
+    server.fault("conus.zarr/coordinate/c/*", corrupt=True)
+    server.fault("conus.zarr/concepts/vectors/c/*", cut_after=10)
+    server.fault("conus.zarr/preview/*/aerial/c/*", status=500)
+    (site / "soft.zarr").mkdir(exist_ok=True)
+    (site / "soft.zarr/zarr.json").write_text("<!doctype html><title>Not found</title>")
+    told = browse(
+        page,
+        f"""
+told = {{}};
+const say = () => text("message");
+await page.selectOption("#compare", "coordinate"); await idle();
+await look([-100.2, 41.3]); told.corrupt = await say();
+await page.selectOption("#compare", "aerial"); await idle();
+await look([-100.2, 41.3]); told.cut = await say();
+await search("forest"); told.broken = await say();
+await page.selectOption("#show", "aerial"); await idle(); told.failing = await say();
+await page.goto({json.dumps(page + "?store=soft.zarr")});
+await page.waitForFunction(() => document.body.dataset.ready);
+told.soft = await say();
+""",
+        tmp_path,
+    )
+    assert "conus.zarr/coordinate/c/" in told["corrupt"] and "it is damaged" in told["corrupt"]
+    assert "conus.zarr/aerial/c/" in told["cut"]
+    assert "it is damaged" in told["cut"] or "it is cut off" in told["cut"]
+    assert "concepts/vectors/c/0/0 broke off while it was sent" in told["broken"]
+    assert "preview/1/aerial/c/" in told["failing"] and "answered with 500" in told["failing"]
+    assert "soft.zarr/zarr.json is no JSON" in told["soft"]
+
+
 def test_a_store_that_is_being_built_says_so(tmp_path: Path) -> None:
     stores.begin(tmp_path / "conus.zarr")
     export_page(str(tmp_path / "conus.zarr"), tmp_path)

@@ -7,6 +7,7 @@ import type { HttpStore } from "./http_store";
 import { lostObject } from "./lost_objects";
 import type { ShardIndex } from "./stored_cells";
 import { isPlain, readCells, readIndex } from "./stored_cells";
+import { WholeObjects } from "./whole_objects";
 
 const AT_ONCE = 8;
 /** Answers that are kept, the last that were asked for. */
@@ -26,6 +27,7 @@ export interface Part {
 type Int8Source = zarr.Array<"int8", zarr.AsyncReadable>;
 
 export class Vectors {
+  private readonly objects: WholeObjects;
   private readonly root: zarr.Location<zarr.AsyncReadable>;
   private readonly opened = new Map<string, Promise<Int8Source>>();
   private readonly sizes = new Map<string, Promise<Float64Array | null>>();
@@ -37,7 +39,8 @@ export class Vectors {
     readonly field: Field,
     readonly store: HttpStore,
   ) {
-    this.root = zarr.root(zarr.withRangeCoalescing(store, { coalesceSize: 32768 }));
+    this.objects = new WholeObjects(store);
+    this.root = zarr.root(zarr.withRangeCoalescing(this.objects, { coalesceSize: 32768 }));
   }
 
   /** The vector of a cell of the field itself; null where it has none. */
@@ -154,12 +157,16 @@ export class Vectors {
     const vectors: Int8Array[] = [];
     await inParallel(objects, async ({ row, col, inside }, number) => {
       const first = [row * level.shard + inside.row, col * level.shard + inside.col];
-      const { data } = await zarr.get(array, [
-        zarr.slice(first[0], first[0] + inside.height),
-        zarr.slice(first[1], first[1] + inside.width),
-        null,
-      ]);
-      const key = `/${level.path}${modality}/c/${row}/${col}/0`;
+      const key = `/${level.path}${modality}/c/${row}/${col}/0` as const;
+      const part = () =>
+        zarr.get(array, [
+          zarr.slice(first[0], first[0] + inside.height),
+          zarr.slice(first[1], first[1] + inside.width),
+          null,
+        ]);
+      // All of a shard is one request, and its index none before it.
+      const isWhole = inside.height === level.shard && inside.width === level.shard;
+      const { data } = await (isWhole ? this.objects.during(key, part) : part());
       if (sizes !== null && this.store.missing.has(key)) {
         throw lostObject(this.store, key);
       }
