@@ -69,7 +69,7 @@ class Shown:
 
 
 def prepare(store: Path, folder: Path, modality: str | None, words: str, *, search: bool) -> Shown:
-    """Write a page, labels, and links to the store's objects; its group `search` may be left out."""
+    """Write a page, labels and links to a store's objects; its group `search` may be left out."""
     root = json.loads((store / METADATA).read_text())
     shown = folder / "field.zarr"
     shown.mkdir(parents=True)

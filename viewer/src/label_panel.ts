@@ -89,6 +89,7 @@ export class LabelPanel {
     this.labels = labels;
     this.values = valuesOf(labels.map(({ label }) => label), input("label-as-classes").checked);
     if (!areMore) {
+      if (this.areMapped) this.page.scores.clear(); // of other labels than these
       this.cells = [];
       this.fitted = null;
       select("label-colour").value = "label";
@@ -117,7 +118,7 @@ export class LabelPanel {
     const counts = new Map<string, number>();
     for (const text of texts) counts.set(text, (counts.get(text) ?? 0) + 1);
     const said = [...counts].slice(0, MOST_LISTED).map(([label, count]) => `${short(label)} ${count}`);
-    if (counts.size > MOST_LISTED) said.push(`and ${counts.size - MOST_LISTED} classes more`);
+    if (counts.size > MOST_LISTED) said.push(`and ${counts.size - MOST_LISTED} more`);
     return said.join(", ") + drawn;
   }
 
@@ -206,8 +207,8 @@ export class LabelPanel {
       score === null
         ? "too few to judge: 20 labels in 5 blocks of 300 km are the least"
         : `${score.kind} ${score.value.toFixed(2)} in unseen blocks (${score.baseline.toFixed(2)} by guessing)`,
-      `residuals are of ${score === null ? "the labels that were fitted" : "unseen blocks"}, ` +
-        `${spread.toPrecision(3)} in the root mean square`,
+      `residuals ${score === null ? "of the labels that were fitted" : "in unseen blocks"} have a root ` +
+        `mean square of ${spread.toPrecision(3)}`,
     ];
     return `${said.filter(Boolean).join("; ")}.`;
   }
