@@ -930,9 +930,16 @@ const found = async () => ({ scores: await scores(), said: await text("scored"),
 told = { near: await found(), bytes: [before.bytes - first.bytes, both.bytes - before.bytes] };
 await search("phrase number 7");
 told.words = await found();
+await page.selectOption("#budget", "100000000"); await idle();
+told.all = await found();
 """
     with RangeServer(tmp_path) as serving:
         told = browse(f"{serving.url}/gulf.html", SCORES + look, tmp_path)
+        serving.fault("gulf.zarr/search/aerial_axes/c/*", status=404)
+        little = look.partition("const first")[0]
+        lost = f'{little} await look([-5.0, -5.0]); told = await text("message");'
+        said = browse(f"{serving.url}/gulf.html", lost, tmp_path)
+    assert "search/aerial_axes/c/0/0 is in the store's manifest" in said
     field = client.open_field(tmp_path / "gulf.zarr")
     level = xr.open_zarr(tmp_path / "gulf.zarr", group="search/1", chunks=None)
     directions = xr.open_zarr(tmp_path / "gulf.zarr", group="search", chunks=None)["aerial_axes"]
@@ -954,6 +961,9 @@ told.words = await found();
         "near": field.similarity(a, "aerial").values - field.similarity(b, "aerial").values,
         "words": field.search("phrase number 7", "aerial", as_="map").values,
     }
+    found = told["all"]
+    assert found["scores"]["directions"] is None, "where the budget allows all numbers"
+    np.testing.assert_allclose(values(found["scores"]), truth["words"], atol=1e-5)
     for name, few in expected.items():
         found = told[name]
         assert (found["scores"]["factor"], found["scores"]["directions"]) == (1, NUMBERS)

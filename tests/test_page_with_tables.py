@@ -146,8 +146,14 @@ for (const name of {json.dumps([*cases])}) {{
     await page.uncheck("#label-as-classes");
   }}
 }}
-told.wide = await page.evaluate(() => document.querySelector("#panel").scrollWidth);
 told.legend = await page.locator("#legend th").allTextContents();
+const ring = [[0, 0], [0.01, 0], [0.01, 0.01], [0, 0]];
+const geometry = {{ type: "Polygon", coordinates: [ring] }};
+const features = [{{ type: "Feature", properties: {{ label: "wood" }}, geometry }}];
+await readFile({{ name: "small.geojson", mimeType: "application/json",
+  buffer: Buffer.from(JSON.stringify({{ type: "FeatureCollection", features }})) }});
+told.small = await fitted();
+told.wide = await page.evaluate(() => document.querySelector("#panel").scrollWidth);
 """,
         tmp_path,
     )
@@ -156,6 +162,7 @@ told.legend = await page.locator("#legend th").allTextContents();
         assert read == "", name
         assert (said in mapped) if said else mapped == "", name
         assert len(counts) < 200, name
+    assert "a polygon labels the cells whose centre it holds" in told["small"]
     assert told["ticked"][0] == "" and len(told["ticked"][1]) == 2
     assert 'task="classification"' in told["ticked"][2]
     assert told["wide"] <= 375

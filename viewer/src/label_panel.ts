@@ -164,7 +164,9 @@ export class LabelPanel {
       const cells = evenly(every, MOST_LABELS);
       if (cells.length === 0) {
         throw new StoreError(
-          `None of the ${this.labels.length} labels lies on the field: its longitude comes first, in degrees.`,
+          this.labels.some(({ rings }) => rings)
+            ? "No label lies on the field: a polygon labels the cells whose centre it holds. Draw larger ones."
+            : `None of the ${this.labels.length} labels lies on the field: longitude comes first, in degrees.`,
         );
       }
       const fitted = await this.page.newest(

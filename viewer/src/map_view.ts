@@ -249,13 +249,15 @@ export class MapView {
   markLabels(labels: (Shape & { number: number; colour: string })[]): void {
     const source = this.labels.getSource()!;
     source.clear();
-    const styles = new Map<string, Style>();
+    const styles = new Map<string, Style | Style[]>();
     const radius = labels.length > MANY ? 3 : 5;
     const features = labels.map((shape) => {
       const feature = new Feature({ geometry: this.geometryOf(shape), shape });
       feature.setId(shape.number);
-      const style = styles.get(shape.colour) ?? labelStyle(shape.colour, radius);
-      styles.set(shape.colour, style);
+      const kind = `${shape.colour} ${shape.rings === undefined}`;
+      const style =
+        styles.get(kind) ?? (shape.rings ? areaStyle(shape.colour) : pointStyle(shape.colour, radius));
+      styles.set(kind, style);
       feature.setStyle(style);
       return feature;
     });
@@ -312,13 +314,18 @@ export const RING = "ring";
 /** Labels above which their dots are smaller. */
 const MANY = 300;
 
-function labelStyle(colour: string, radius: number): Style {
+function pointStyle(colour: string, radius: number): Style {
   const edge = new Stroke({ color: "#ffffff", width: radius > 3 ? 1.5 : 0.5 });
-  return new Style({
-    image: new Circle({ radius, fill: new Fill({ color: colour }), stroke: edge }),
-    stroke: new Stroke({ color: colour, width: 2.5 }),
-    fill: new Fill({ color: `${colour}33` }),
-  });
+  return new Style({ image: new Circle({ radius, fill: new Fill({ color: colour }), stroke: edge }) });
+}
+
+/** An outline with a white edge, which is seen where the map has the same colour. */
+function areaStyle(colour: string): Style[] {
+  const fill = new Fill({ color: `${colour}33` });
+  return [
+    new Style({ stroke: new Stroke({ color: "#ffffff", width: 5 }), fill }),
+    new Style({ stroke: new Stroke({ color: colour, width: 2.5 }) }),
+  ];
 }
 
 function markStyle(letter: string): Style | Style[] {
