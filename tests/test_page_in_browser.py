@@ -290,6 +290,41 @@ told = steps;
     assert again["click"]["bytes"] - again["first"]["bytes"] == 2, "one byte of each status"
 
 
+def test_every_action_counts_what_it_reads(page: str, server: RangeServer, tmp_path: Path) -> None:
+    """Whatever is done, the page's own account is that of the server."""
+    (tmp_path / "labels.csv").write_text(HEIGHTS)
+    told = browse(
+        page,
+        FITTED
+        + f"""
+told = {{}};
+const note = async (action) => {{ told[action] = await counts(); }};
+await note("first");
+await page.evaluate(() => window.unigeo.view.setCamera({{ lonlat: [-105, 40], resolution: 2500 }}));
+await idle(); await note("pan and zoom");
+await page.selectOption("#beside", "aerial"); await idle(); await note("swipe");
+await look([-100.2, 41.3]); await look([-90.1, 35.2], "B"); await note("clicks");
+await search("forest"); await note("words");
+await readLabels({json.dumps(str(tmp_path / "labels.csv"))}); await note("table");
+await fit(); await note("labels");
+for (const id of ["save-tiff", "save-png", "label-csv", "label-geojson"])
+  await saved(id, {json.dumps(str(tmp_path))} + "/" + id);
+await page.selectOption("#label-show", "uncertainty"); await idle(); await note("files");
+await page.check("#mercator"); await idle(); await note("last");
+told.said = await text("counts");
+""",
+        tmp_path,
+    )
+    asked = [one for one in server.log if one.path.startswith("conus.zarr")]
+    given = [one.size_bytes if one.status < 400 else 0 for one in asked]  # what an error says
+    assert told["last"] == {"requests": len(given), "bytes": sum(given)}
+    assert told["files"] == told["labels"], "saved from what is there"
+    assert told["said"].startswith(f"{len(given)} requests, {sum(given) / 1e6:.2f} MB")
+    assert told["table"] == told["words"] and told["swipe"]["bytes"] > told["pan and zoom"]["bytes"]
+    reads = [told[one]["bytes"] for one in ("first", "pan and zoom", "clicks", "words", "labels")]
+    assert reads == sorted(reads)
+
+
 def test_the_address_brings_a_view_back(page: str, tmp_path: Path) -> None:
     told = browse(
         page,
@@ -370,6 +405,41 @@ def test_a_lost_object_is_an_error_and_not_an_empty_area(
         shown = f"await look([-100.2, 41.3]); {shown}"
     told = browse(page, shown, tmp_path)
     assert "is in the store's manifest" in told and "copy the store anew" in told
+
+
+def test_objects_that_came_to_harm_are_named(
+    page: str, server: RangeServer, site: Path, tmp_path: Path
+) -> None:
+    """Cut off, changed, broken off while they are sent, or a web page in the place of a store."""
+    server.fault("conus.zarr/aerial/c/*", truncate_to=3000)
+    server.fault("conus.zarr/coordinate/c/*", corrupt=True)
+    server.fault("conus.zarr/concepts/vectors/c/*", cut_after=10)
+    server.fault("conus.zarr/preview/*/aerial/c/*", status=500)
+    (site / "soft.zarr").mkdir(exist_ok=True)
+    (site / "soft.zarr/zarr.json").write_text("<!doctype html><title>Not found</title>")
+    told = browse(
+        page,
+        f"""
+told = {{}};
+const say = () => text("message");
+await page.selectOption("#compare", "coordinate"); await idle();
+await look([-100.2, 41.3]); told.corrupt = await say();
+await page.selectOption("#compare", "aerial"); await idle();
+await look([-100.2, 41.3]); told.cut = await say();
+await search("forest"); told.broken = await say();
+await page.selectOption("#show", "aerial"); await idle(); told.failing = await say();
+await page.goto({json.dumps(page + "?store=soft.zarr")});
+await page.waitForFunction(() => document.body.dataset.ready);
+told.soft = await say();
+""",
+        tmp_path,
+    )
+    assert "conus.zarr/coordinate/c/" in told["corrupt"] and "it is damaged" in told["corrupt"]
+    assert "conus.zarr/aerial/c/" in told["cut"]
+    assert "it is damaged" in told["cut"] or "it is cut off" in told["cut"]
+    assert "concepts/vectors/c/0/0 broke off while it was sent" in told["broken"]
+    assert "preview/1/aerial/c/" in told["failing"] and "answered with 500" in told["failing"]
+    assert "soft.zarr/zarr.json is no JSON" in told["soft"]
 
 
 def test_a_store_that_is_being_built_says_so(tmp_path: Path) -> None:
@@ -535,8 +605,9 @@ told.again = await fitted();
         assert "in unseen blocks" in told["said"]
     again = field.label(tmp_path / name, column, "coordinate", task=task)
     assert told["again"]["penalty"] == pytest.approx(again.ridge.penalty, rel=1e-9)
-    first = field.suggest(labelled, 8).iloc[0]
-    assert told["next"][0].endswith(f"at {first.lon:.3f}, {first.lat:.3f}")
+    suggested = field.suggest(labelled, 8)
+    places = [f"{one.lon:.3f}, {one.lat:.3f}" for one in suggested.itertuples()]
+    assert [one.partition(" at ")[2] for one in told["next"]] == places
     with rasterio.open(tmp_path / "map.tif") as raster:
         assert raster.crs.to_epsg() == int(field.grid.crs.removeprefix("EPSG:"))
         assert raster.transform == rasterio.Affine(*field.grid.affine)
@@ -643,12 +714,12 @@ POINT = {"geometry": {"type": "Point", "coordinates": [-100, 40]}}
 OPEN_RING = [[[0, 0], [1, 0], [1, 1], [0, 1]]]
 NO_LISTS = "no lists of numbers"
 FILES = {
-    "semicolons.csv": (
-        "lon;lat;label\n-100;40;wood\n",
-        "no columns lon and lat, separated by commas",
-    ),
-    "swapped.csv": ("lon,lat,label\n40,-100,wood\n", "is no longitude and latitude"),
-    "text.csv": ("lon,lat,label\nabc,40,wood\n", "is no longitude and latitude"),
+    "names.csv": ("where,label\n40 N,wood\n", "no columns lon and lat in its first line"),
+    "swapped.csv": ("lon,lat,label\n40,-100,wood\n", "look swapped: longitude comes first"),
+    "metres.csv": ("lon,lat,label\n1e6,40,wood\n", "row 0 is no longitude and latitude"),
+    "text.csv": ("lon,lat,label\n,,\nabc,40,wood\n", 'row 1: "abc" is no number'),
+    "quote.csv": ('lon,lat,label\n-100,40,"wood\n', "a quoted cell does not end"),
+    "rows.csv": ("lon,lat,label\nNA,40,wood\n", "no row with a location"),
     "empty.csv": ("", "no columns lon and lat"),
     "bare.csv": ("lon,lat\n-100,40\n", "no column of labels"),
     "null.geojson": ("null", "no GeoJSON FeatureCollection"),
@@ -859,9 +930,16 @@ const found = async () => ({ scores: await scores(), said: await text("scored"),
 told = { near: await found(), bytes: [before.bytes - first.bytes, both.bytes - before.bytes] };
 await search("phrase number 7");
 told.words = await found();
+await page.selectOption("#budget", "100000000"); await idle();
+told.all = await found();
 """
     with RangeServer(tmp_path) as serving:
         told = browse(f"{serving.url}/gulf.html", SCORES + look, tmp_path)
+        serving.fault("gulf.zarr/search/aerial_axes/c/*", status=404)
+        little = look.partition("const first")[0]
+        lost = f'{little} await look([-5.0, -5.0]); told = await text("message");'
+        said = browse(f"{serving.url}/gulf.html", lost, tmp_path)
+    assert "search/aerial_axes/c/0/0 is in the store's manifest" in said
     field = client.open_field(tmp_path / "gulf.zarr")
     level = xr.open_zarr(tmp_path / "gulf.zarr", group="search/1", chunks=None)
     directions = xr.open_zarr(tmp_path / "gulf.zarr", group="search", chunks=None)["aerial_axes"]
@@ -883,6 +961,9 @@ told.words = await found();
         "near": field.similarity(a, "aerial").values - field.similarity(b, "aerial").values,
         "words": field.search("phrase number 7", "aerial", as_="map").values,
     }
+    found = told["all"]
+    assert found["scores"]["directions"] is None, "where the budget allows all numbers"
+    np.testing.assert_allclose(values(found["scores"]), truth["words"], atol=1e-5)
     for name, few in expected.items():
         found = told[name]
         assert (found["scores"]["factor"], found["scores"]["directions"]) == (1, NUMBERS)

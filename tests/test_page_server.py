@@ -21,6 +21,9 @@ from unigeo.client.viewing.page_server import PageServer
 from unigeo.schemas.errors import StoreError
 from unigeo.schemas.store.page import is_page, page_of
 
+PAGE_BYTES = 1_500_000
+"""The most that the page may take, compressed."""
+
 
 def ask(
     url: str, path: str, headers: dict[str, str] | None = None, method: str = "GET"
@@ -87,6 +90,16 @@ def test_the_page_names_its_store_and_may_ask_no_other_host(server: PageServer) 
     assert status == 200 and is_page(body)
     assert b'<meta name="unigeo-store" content="store" />' in body
     assert "connect-src 'self'" in headers["content-security-policy"]
+
+
+def test_the_page_is_small_and_names_the_store_as_python_opens_it(gulf: Path) -> None:
+    with PageServer(str(gulf), source="conus-1") as serving:
+        _, page, _ = ask(serving.url, "/")
+    assert b'<meta name="unigeo-source" content="conus-1" />' in page
+    assert len(gzip.compress(page, 6)) <= PAGE_BYTES
+    assert b'<meta name="unigeo-source" content="" />' in page_of("conus.zarr"), (
+        "of an exported one"
+    )
 
 
 def test_a_remote_store_is_served_as_a_local_one(gulf: Path) -> None:

@@ -1,5 +1,7 @@
 """The command `unigeo view`: a field in the browser."""
 
+from pathlib import Path
+
 import click
 
 from unigeo.client.commands.field_argument import FIELD, only_field, opened_field
@@ -24,9 +26,8 @@ def view(
 
     The page and the store are served on this machine alone, until Ctrl-C.
     """
-    field = opened_field(
-        only_field(store, named)
-    )  # what is no field is refused here, in a sentence
+    name = only_field(store, named)
+    field = opened_field(name)  # what is no field is refused here, in a sentence
     if folder is not None:
         from unigeo.client.viewing.exported_page import export_page
 
@@ -34,9 +35,12 @@ def view(
             raise click.UsageError("--export serves nothing: leave --port and --no-browser out")
         click.echo(export_page(field.url, folder))
         return
+    from unigeo.client.naming.known_fields import is_name
     from unigeo.client.viewing.page_server import PageServer
 
-    server = PageServer(field.url, port=port)
+    is_known = name is not None and is_name(name) and not Path(name).exists()
+    source = str(name) if is_known else field.url
+    server = PageServer(field.url, port=port, source=source)
     click.echo(f"{server.url} shows {field.attributes.region}; Ctrl-C ends it")
     if not no_browser:
         import webbrowser

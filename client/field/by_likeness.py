@@ -125,7 +125,8 @@ class ByLikeness(AtPoints, OverAreas):
         Args:
             labels: what `label` returned.
             count: the largest number of cells.
-            apart_km: least distance between two; by default four cells.
+            apart_km: least great-circle distance between two; by default half the distance of as
+                many points spread evenly over the field.
         """
         return labels.suggest(count, apart_km=apart_km)
 

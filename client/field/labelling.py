@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
     from unigeo.client.field.by_likeness import ByLikeness
 
-_APART_CELLS = 4
-"""Default distance between suggestions, in cells."""
-
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
@@ -85,15 +82,18 @@ class Labelled:
 
         Args:
             count: the largest number of cells.
-            apart_km: least great-circle distance between two; by default four cells.
+            apart_km: least great-circle distance between two; by default half the distance of as
+                many points spread evenly over the field.
 
         Returns:
             Longitude, latitude and uncertainty of each cell, the most uncertain first.
         """
+        check_choice(count, 0.0 if apart_km is None else apart_km)
+        uncertainty = self.map()["uncertainty"]
         if apart_km is None:
-            apart_km = _APART_CELLS * self.field.grid.resolution_m / 1000
-        check_choice(count, apart_km)
-        best = best_cells(self.field, self.map()["uncertainty"], count, apart_km)
+            cells = int(np.isfinite(uncertainty.values).sum())
+            apart_km = float(np.sqrt(cells / count)) / 2 * self.field.grid.resolution_m / 1000
+        best = best_cells(self.field, uncertainty, count, apart_km)
         return best.rename(columns={"similarity": "uncertainty"})
 
 

@@ -4,6 +4,7 @@ import gzip
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -35,20 +36,25 @@ class PageServer:
     answered, whatever the store lies in: a folder, an object store or another web server.
     """
 
-    def __init__(self, store: Any, *, port: int = 0) -> None:
+    def __init__(self, store: Any, *, port: int = 0, source: str = "") -> None:
         """Bind to a port.
 
         Args:
             store: as `schemas.io.stores.open_store` takes it.
             port: of 127.0.0.1; 0 takes a free one.
+            source: name or address of the store in the Python lines that the page shows; by
+                default the store itself, if it is one.
 
         Raises:
             StoreError: if the port cannot be had.
         """
         opened = open_store(store)
 
+        address = source or (str(store) if isinstance(store, str | Path) else "")
+
         class Handler(_Handler):
             store = opened
+            page = page_of(_STORE.strip("/"), address)
 
         try:
             self._server = ThreadingHTTPServer((_ADDRESS, port), Handler)
@@ -80,6 +86,7 @@ class PageServer:
 
 class _Handler(BaseHTTPRequestHandler):
     store: "Store"
+    page: bytes
     protocol_version = "HTTP/1.1"  # keeps connections, of which a map makes many
 
     def do_GET(self) -> None:
@@ -104,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "Content-Type": "text/html; charset=utf-8",
                 "Content-Security-Policy": _POLICY,
             }
-            self._send(HTTPStatus.OK, page_of(_STORE.strip("/")), headers)
+            self._send(HTTPStatus.OK, self.page, headers)
         elif path.startswith(_STORE) and _is_key(path.removeprefix(_STORE)):
             self._send_object(path.removeprefix(_STORE))
         else:

@@ -2,6 +2,7 @@
 
 It is one file. The store's address stands in its `<meta name="unigeo-store">`, absolute or relative
 to the page, so that a folder with both can be served by any web server that answers range requests.
+Where Python knows the store by another name, `<meta name="unigeo-source">` holds it.
 """
 
 import html
@@ -12,21 +13,26 @@ from unigeo.schemas.errors import StoreError
 from unigeo.schemas.io.addresses import folder_and_name
 
 _BUILT = "page.html"
-_META = '<meta name="unigeo-store" content="{}" />'
+_META = '<meta name="unigeo-{}" content="{}" />'
 
 
-def page_of(store_address: str) -> bytes:
-    """Return the page of the store at an address, absolute or relative to the page.
+def page_of(store_address: str, source: str = "") -> bytes:
+    """Return the page of a store.
+
+    Args:
+        store_address: the store's address, absolute or relative to the page.
+        source: name or address by which Python opens the store, if it is another.
 
     Raises:
         StoreError: if the built page is not the one that this version knows.
     """
-    built = files("unigeo.schemas.store").joinpath(_BUILT).read_text(encoding="utf-8")
-    before, found, after = built.partition(_META.format(""))
-    if not found:
-        raise StoreError(f"{_BUILT} has no mark for the store's address; install unigeo anew")
-    written = before + _META.format(html.escape(store_address, quote=True)) + after
-    return written.encode()
+    page = files("unigeo.schemas.store").joinpath(_BUILT).read_text(encoding="utf-8")
+    for name, content in (("store", store_address), ("source", source)):
+        before, found, after = page.partition(_META.format(name, ""))
+        if not found:
+            raise StoreError(f"{_BUILT} has no mark for the store's address; install unigeo anew")
+        page = before + _META.format(name, html.escape(content, quote=True)) + after
+    return page.encode()
 
 
 def is_page(content: bytes) -> bool:

@@ -39,6 +39,10 @@ export interface Level {
 
 export interface Field {
   url: string;
+  /** Name or address by which Python opens the store. */
+  source: string;
+  /** Whether the store lies on this machine, so that reading it costs nothing. */
+  isLocal: boolean;
   region: string;
   /** From the finest to the coarsest. */
   levels: Level[];
@@ -93,7 +97,7 @@ interface Said {
 }
 
 /** Read a field's description from its root, or say what is wrong with it. */
-export function describeField(url: string, root: RootDocument): Field {
+export function describeField(url: string, source: string, root: RootDocument): Field {
   const said = root.attributes?.unigeo as Said | undefined;
   if (said === undefined) {
     throw new StoreError(`${url} is no unigeo field: its root has no attribute "unigeo".`);
@@ -124,6 +128,8 @@ export function describeField(url: string, root: RootDocument): Field {
     }));
   return {
     url,
+    source: source || url,
+    isLocal: source !== "" && !source.includes("://"),
     region: said.region,
     levels,
     ...describeSearch(nodes, said),

@@ -61,13 +61,17 @@ export class HttpStore implements AsyncReadable {
         ? `bytes=-${range.suffixLength}`
         : `bytes=${range.offset}-${range.offset + range.length - 1}`;
     const body = await this.fetch(key, header);
-    const wanted = "suffixLength" in range ? range.suffixLength : range.length;
-    if (body !== undefined && body.length !== wanted) {
-      throw new StoreError(
-        `${this.url}${key} gave ${body.length} of ${wanted} bytes: it is cut off. Copy the store anew.`,
-      );
-    }
+    if (body !== undefined) this.checkLength(key, body, range);
     return body;
+  }
+
+  /** Throw if a part of an object is shorter than it should be. */
+  checkLength(key: string, part: Uint8Array, range: RangeQuery): void {
+    const wanted = "suffixLength" in range ? range.suffixLength : range.length;
+    if (part.length === wanted) return;
+    throw new StoreError(
+      `${this.url}${key} gave ${part.length} of ${wanted} bytes: it is cut off. Copy the store anew.`,
+    );
   }
 
   /** Metadata of a node, as the root has them. */
@@ -107,6 +111,9 @@ export class HttpStore implements AsyncReadable {
         await new Promise((done) => setTimeout(done, WAIT_MS * attempt));
         continue;
       }
+      if (answer.status === 416) {
+        throw new StoreError(`${address} has not the bytes that its index names: it is damaged. Copy the store anew.`);
+      }
       if (!answer.ok) {
         throw new StoreError(`${address} was answered with ${answer.status}: try again later.`);
       }
@@ -117,7 +124,13 @@ export class HttpStore implements AsyncReadable {
             "whole shard. Use a server that answers range requests, such as unigeo view STORE.",
         );
       }
-      const body = new Uint8Array(await answer.arrayBuffer());
+      let body: Uint8Array;
+      try {
+        body = new Uint8Array(await answer.arrayBuffer());
+      } catch {
+        if (attempt < TRIES) continue;
+        throw new StoreError(`${address} broke off while it was sent: try again later.`);
+      }
       this.counts.bytes += sentBytes(answer, body.length);
       return body;
     }

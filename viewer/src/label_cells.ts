@@ -4,7 +4,7 @@ import type { Grid } from "./field";
 import { cellAt, centre } from "./field";
 import { cellsWithin } from "./polygon_cells";
 import { toDegrees, toMetres } from "./projections";
-import type { Label } from "./table_files";
+import type { Label } from "./table_types";
 
 /** Side of the blocks by which a probe of labels is scored. */
 const BLOCK_M = 300_000;

@@ -10,28 +10,22 @@ import type { LabelsFitted } from "./messages";
 import type { Page } from "./page";
 import { evenly } from "./polygon_cells";
 import { drawScatter } from "./scatter";
-import type { Label, Table } from "./table_files";
-import {
-  classesOf,
-  columnOfLabels,
-  isMissing,
-  labelsOf,
-  numbersOf,
-  readTable,
-  toCsv,
-  toGeoJson,
-} from "./table_files";
+import { short, valuesOf } from "./label_values";
+import { columnOfLabels, labelsOf, readTable, toCsv, toGeoJson } from "./table_files";
+import { isMissing } from "./table_types";
+import type { Label, Table } from "./table_types";
 
 const SUGGESTIONS = 8;
-const CELLS_APART = 4;
 /** Labelled cells that are fitted; the time grows with their cube. */
 const MOST_LABELS = 1000;
-const MOST_CLASSES = 20;
+/** Labels that are drawn: a million would take minutes. */
+const MOST_DRAWN = 5000;
 const MOST_LISTED = 8;
 const NO_NUMBER = "#b0b8c0"; // of labels that took no part
 
 export class LabelPanel {
   labels: Label[] = [];
+  private values = valuesOf([], false);
   fitted: LabelsFitted | null = null;
   private table: Table | null = null;
   /** The cells that were fitted, and whose residuals are known. */
@@ -93,33 +87,17 @@ export class LabelPanel {
   /** Take labels; what was fitted stays, with what to label next, where they are only more. */
   set(labels: Label[], areMore = false): void {
     this.labels = labels;
+    this.values = valuesOf(labels.map(({ label }) => label), input("label-as-classes").checked);
     if (!areMore) {
+      if (this.areMapped) this.page.scores.clear(); // of other labels than these
       this.cells = [];
       this.fitted = null;
       select("label-colour").value = "label";
       element("label-result").hidden = true;
     }
-    element("label-classes").hidden = !this.areCodes();
+    element("label-classes").hidden = !this.values.isUnclear;
     element("label-counts").textContent = this.listed();
     this.paint();
-  }
-
-  /** Labels as they are told apart: codes of classes as Python writes them, without zeros behind. */
-  private texts(): string[] {
-    const isOfCodes = this.areCodes() && this.numbers() === null;
-    return this.labels.map(({ label }) => (isOfCodes ? String(Number(label)) : label));
-  }
-
-  /** Labels as numbers; null if they are classes. */
-  private numbers(): number[] | null {
-    if (this.areCodes() && input("label-as-classes").checked) return null;
-    return numbersOf(this.labels.map(({ label }) => label));
-  }
-
-  /** Whether the labels are whole numbers, so few that each may be a class. */
-  private areCodes(): boolean {
-    const numbers = numbersOf(this.labels.map(({ label }) => label));
-    return numbers !== null && numbers.every(Number.isInteger) && new Set(numbers).size <= MOST_CLASSES;
   }
 
   private removeAll(): void {
@@ -130,18 +108,18 @@ export class LabelPanel {
 
   /** What the labels are, in a line. */
   private listed(): string {
-    if (this.labels.length === 0) return "no labels yet";
-    const texts = this.texts();
-    const numbers = this.numbers();
+    const { texts, numbers } = this.values;
+    if (texts.length === 0) return "no labels yet";
+    const drawn = texts.length > MOST_DRAWN ? `; ${MOST_DRAWN} of them are drawn` : "";
     if (numbers) {
       const [low, high] = rangeOf(numbers, false, 0);
-      return `${numbers.length} numbers from ${low} to ${high}`;
+      return `${numbers.length} numbers from ${low} to ${high}${drawn}`;
     }
     const counts = new Map<string, number>();
     for (const text of texts) counts.set(text, (counts.get(text) ?? 0) + 1);
-    const said = [...counts].slice(0, MOST_LISTED).map(([label, count]) => `${label} ${count}`);
-    if (counts.size > MOST_LISTED) said.push(`and ${counts.size - MOST_LISTED} classes more`);
-    return said.join(", ");
+    const said = [...counts].slice(0, MOST_LISTED).map(([label, count]) => `${short(label)} ${count}`);
+    if (counts.size > MOST_LISTED) said.push(`and ${counts.size - MOST_LISTED} more`);
+    return said.join(", ") + drawn;
   }
 
   /** Read a file by dropping it anywhere on the page. */
@@ -156,7 +134,7 @@ export class LabelPanel {
   private async readFile(file: File | undefined): Promise<void> {
     if (file === undefined) return;
     await this.page.run(async () => {
-      const table = readTable(file.name, await file.text());
+      const table = readTable(file.name, await file.arrayBuffer());
       this.table = table;
       addOptions(select("label-column"), table.columns);
       select("label-column").value = columnOfLabels(table);
@@ -178,16 +156,17 @@ export class LabelPanel {
       if (this.labels.length === 0) {
         throw new StoreError("There are no labels yet: click cells, draw polygons, or read a file of them.");
       }
+      const { texts, numbers, fault } = this.values;
+      if (fault !== null) throw new StoreError(fault);
       this.page.overtake();
       const { field, reader, view } = this.page;
       const every = labelledCells(field.levels[0].grid, this.labels);
       const cells = evenly(every, MOST_LABELS);
-      const texts = this.texts();
-      const numbers = this.numbers();
-      if (numbers === null && new Set(texts).size > MOST_CLASSES) {
+      if (cells.length === 0) {
         throw new StoreError(
-          `The labels are of ${new Set(texts).size} classes, and ${MOST_CLASSES} can be told apart: ` +
-            "choose a column with fewer, or one of numbers.",
+          this.labels.some(({ rings }) => rings)
+            ? "No label lies on the field: a polygon labels the cells whose centre it holds. Draw larger ones."
+            : `None of the ${this.labels.length} labels lies on the field: longitude comes first, in degrees.`,
         );
       }
       const fitted = await this.page.newest(
@@ -230,8 +209,8 @@ export class LabelPanel {
       score === null
         ? "too few to judge: 20 labels in 5 blocks of 300 km are the least"
         : `${score.kind} ${score.value.toFixed(2)} in unseen blocks (${score.baseline.toFixed(2)} by guessing)`,
-      `residuals are of ${score === null ? "the labels that were fitted" : "unseen blocks"}, ` +
-        `${spread.toPrecision(3)} in the root mean square`,
+      `residuals ${score === null ? "of the labels that were fitted" : "in unseen blocks"} have a root ` +
+        `mean square of ${spread.toPrecision(3)}`,
     ];
     return `${said.filter(Boolean).join("; ")}.`;
   }
@@ -239,7 +218,7 @@ export class LabelPanel {
   private show(): void {
     if (this.fitted === null) return;
     const { values, uncertainty, shares, classes } = this.fitted;
-    const kinds = this.kinds();
+    const { classes: kinds } = this.values;
     const others = [
       { name: "value", scored: values },
       { name: "uncertainty", scored: uncertainty },
@@ -260,27 +239,24 @@ export class LabelPanel {
     });
   }
 
-  /** The classes of all labels, in the order of their colours. */
-  private kinds(): string[] {
-    return classesOf(this.texts());
-  }
-
   /** Colour the labels on the map and in the scatter plot. */
   private paint(): void {
-    const texts = this.texts();
-    const numbers = this.numbers();
-    const kinds = this.kinds();
+    const { texts, numbers, classes } = this.values;
     const residuals = this.residuals();
     const asked = select("label-colour").value === "residual" && residuals !== null;
     const values = asked ? residuals : numbers;
     const range = rangeOf(values ?? [], asked, 0);
     const scale = asked ? diverging(range) : rising(range);
+    const ofClass = new Map(classes.map((text, number) => [text, classColour(number)]));
     const colours = texts.map((text, label) => {
-      if (values === null) return classColour(kinds.indexOf(text));
+      if (values === null) return ofClass.get(text)!;
       return Number.isNaN(values[label]) ? NO_NUMBER : cssOf(scale, values[label]);
     });
-    this.page.view.markLabels(this.labels.map((label, number) => ({ ...label, colour: colours[number] })));
-    this.scatter(colours, numbers);
+    const drawn = evenly([...this.labels.keys()], MOST_DRAWN);
+    this.page.view.markLabels(
+      drawn.map((number) => ({ ...this.labels[number], number, colour: colours[number] })),
+    );
+    this.scatter(colours);
   }
 
   /** Mean residual of each label's cells, NaN where a label took no part; null before a fit. */
@@ -294,10 +270,10 @@ export class LabelPanel {
     return sums.map(([sum, count]) => (count > 0 ? sum / count : NaN));
   }
 
-  private scatter(colours: string[], numbers: number[] | null): void {
+  private scatter(colours: string[]): void {
     const directions = this.fitted?.directions;
     if (!directions) return;
-    const texts = this.texts();
+    const { texts, numbers } = this.values;
     const along = (axis: string, at: number) => {
       const { label } = this.cells[at];
       if (axis === "residual") return this.fitted!.residuals[at];
@@ -320,16 +296,18 @@ export class LabelPanel {
     const { field, view } = this.page;
     const scores = this.fitted!.uncertainty.whole ?? this.fitted!.uncertainty.detail;
     if (scores === null) return element("label-next").replaceChildren();
-    const apart_m = CELLS_APART * field.levels[0].grid.resolution_m * scores.factor;
+    // Half the distance of as many points spread evenly over the cells, as `Labelled.suggest` has it.
+    const cells = scores.values.reduce((sum, one) => sum + Number(!Number.isNaN(one)), 0);
+    const apart_m = (Math.sqrt(cells / SUGGESTIONS) / 2) * field.levels[0].grid.resolution_m * scores.factor;
     const next = bestCells(field, scores, SUGGESTIONS, apart_m);
     const said = (score: number) => `± ${score.toPrecision(3)}`;
     element("label-next").replaceChildren(...cellButtons(next, said, (lonlat) => view.flyTo(lonlat)));
   }
 
   private python(): string {
-    const store = JSON.stringify(this.page.field.url);
+    const store = JSON.stringify(this.page.field.source);
     const modality = JSON.stringify(select("compare").value);
-    const task = this.numbers() === null && this.areCodes() ? ', task="classification"' : "";
+    const task = this.values.numbers === null && this.values.isUnclear ? ', task="classification"' : "";
     const file = this.labels.some(({ rings }) => rings) ? "labels.geojson" : "labels.csv";
     return [
       "from unigeo import client",

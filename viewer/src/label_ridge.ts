@@ -20,6 +20,8 @@ export interface LabelRidge {
   centred: Matrix;
   /** Lower Cholesky factor of the Gram matrix of the centred vectors plus the penalty. */
   factor: Matrix;
+  /** The same of bands, where they are fewer than labels: a deviation then takes fewer products. */
+  bandFactor: Matrix | null;
   /** band x output */
   weights: Matrix;
   intercept: Float64Array;
@@ -69,7 +71,8 @@ export function fitLabels(vectors: Matrix, targets: Matrix, penalty?: number): L
       dual.reduce((sum, row, label) => sum + centred[label][band] * row[output], 0),
     ),
   );
-  return { centre, centred, factor, weights, intercept, penalty: candidate, noise };
+  const bandFactor = centre.length < count ? cholesky(productsOf(centred), candidate) : null;
+  return { centre, centred, factor, bandFactor, weights, intercept, penalty: candidate, noise };
 }
 
 /** Predictions of a vector: one for each output. */
@@ -86,8 +89,12 @@ export function predict(ridge: LabelRidge, vector: ArrayLike<number>): Float64Ar
 
 /** Standard deviation of a label at a vector. */
 export function deviation(ridge: LabelRidge, vector: ArrayLike<number>): number {
-  const { centre, centred, factor, penalty, noise } = ridge;
+  const { centre, centred, factor, bandFactor, penalty, noise } = ridge;
   const x = centre.map((mean, band) => vector[band] - mean);
+  if (bandFactor !== null) {
+    forwards(bandFactor, x);
+    return noise * Math.sqrt(1 + 1 / centred.length + dot(x, x));
+  }
   const known = Float64Array.from(centred, (one) => dot(one, x));
   forwards(factor, known);
   const left = dot(x, x) - dot(known, known);
@@ -165,6 +172,17 @@ function meanOf(rows: Matrix): Float64Array {
   const mean = new Float64Array(rows[0].length);
   for (const row of rows) for (let at = 0; at < mean.length; ++at) mean[at] += row[at];
   return mean.map((sum) => sum / rows.length);
+}
+
+/** Sum over rows of the products of each pair of columns. */
+function productsOf(rows: Matrix): Matrix {
+  const sums = Array.from(rows[0], () => new Float64Array(rows[0].length));
+  for (const row of rows) {
+    row.forEach((own, at) => {
+      for (let other = 0; other < row.length; ++other) sums[at][other] += own * row[other];
+    });
+  }
+  return sums;
 }
 
 /** Lower Cholesky factor of a positive semidefinite matrix plus a multiple of the identity. */

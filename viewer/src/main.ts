@@ -14,8 +14,7 @@ import { Reader } from "./reader";
 /** The store's address: `?store=`, else the one that the page was written with. */
 function storeUrl(): string {
   const named = new URLSearchParams(location.search).get("store");
-  const written = document.querySelector<HTMLMetaElement>("meta[name=unigeo-store]")!.content;
-  const address = named ?? written;
+  const address = named ?? written("store");
   if (address === "") {
     throw new StoreError(
       "This page was not told which store to show: open it by unigeo view STORE, or add " +
@@ -31,12 +30,18 @@ function storeUrl(): string {
   return new URL(address, location.href).href.replace(/\/+$/, "");
 }
 
+/** What the page was written with. */
+function written(name: "store" | "source"): string {
+  return document.querySelector<HTMLMetaElement>(`meta[name=unigeo-${name}]`)!.content;
+}
+
 async function start(): Promise<void> {
   registerProjections();
   const url = storeUrl();
   const store = new HttpStore(url);
   const root = await store.open();
-  const field = describeField(url, root);
+  const isOwn = !new URLSearchParams(location.search).has("store");
+  const field = describeField(url, isOwn ? written("source") : "", root);
   const { grid } = field.levels[0];
   checkCrs(grid.crs);
   document.title = `${field.region}: unigeo field`;

@@ -17,15 +17,17 @@ import type RenderEvent from "ol/render/Event.js";
 import VectorSource from "ol/source/Vector.js";
 import XYZ from "ol/source/XYZ.js";
 import { Circle, Fill, Stroke, Style, Text } from "ol/style.js";
+import { CellImages } from "./cell_images";
 import type { Field } from "./field";
 import { bounds } from "./field";
+import type { Colours } from "./messages";
 import { drawOutlines, outlines } from "./outlines";
 import { Preview } from "./preview";
 import { MERCATOR, toDegrees, toMetres } from "./projections";
 import type { Reader } from "./reader";
 import { ScoreLayer } from "./score_layer";
-import type { Shape } from "./table_files";
 import { partsOf } from "./table_files";
+import type { Shape } from "./table_types";
 
 export interface Camera {
   lonlat: number[];
@@ -37,6 +39,8 @@ export class MapView {
   readonly map: OlMap;
   readonly scores: ScoreLayer;
   readonly outlines = outlines();
+  /** A picture that the store does not hold. */
+  private readonly computed: CellImages;
   private readonly previews = new Map<string, Preview>();
   private readonly labels = new VectorLayer({ source: new VectorSource(), zIndex: 15 });
   private draw: Draw | null = null;
@@ -52,10 +56,11 @@ export class MapView {
     private readonly onError: (error: unknown) => void,
   ) {
     this.scores = new ScoreLayer(field);
+    this.computed = new CellImages(field, 1);
     this.map = new OlMap({
       target,
       controls: defaultControls({ rotate: false }).extend([new ScaleLine()]),
-      layers: [this.base, this.scores.layer, this.outlines, this.labels, this.marks],
+      layers: [this.base, this.computed.layer, this.scores.layer, this.outlines, this.labels, this.marks],
       view: this.newView(this.crs),
     });
     drawOutlines(this.outlines, this.crs);
@@ -94,8 +99,26 @@ export class MapView {
     right?.on("postrender", (event) => (event.context as CanvasRenderingContext2D).restore());
   }
 
+  /** Show a picture that was computed here, or none. */
+  showColours(colours: Colours | null): void {
+    const images = colours ? [{ ...colours, pixels: new ImageData(colours.rgba, colours.window.width) }] : [];
+    this.computed.show(images);
+  }
+
+  /** Fit the view to the cells of a computed picture. */
+  fitTo({ factor, valid }: Colours): void {
+    const { grid } = this.field.levels.find((level) => level.factor === factor)!;
+    this.fitExtent(bounds(grid, valid));
+  }
+
+  private fitExtent(extent: number[]): void {
+    const padding = [24, 24, 24, 24];
+    this.map.getView().fit(transformExtent(extent, this.crs, this.viewCrs, 16), { padding });
+  }
+
   /** Opacity of the pictures, 0 to 1. */
   setOpacity(opacity: number): void {
+    this.computed.layer.setOpacity(opacity);
     for (const layer of this.pictures) layer?.setOpacity(opacity);
   }
 
@@ -133,8 +156,7 @@ export class MapView {
   async fit(modality: string | null): Promise<void> {
     const preview = modality === null ? null : this.preview(modality);
     const extent = (await preview?.extentOfData()) ?? bounds(this.field.levels[0].grid);
-    const padding = [24, 24, 24, 24];
-    this.map.getView().fit(transformExtent(extent, this.crs, this.viewCrs, 16), { padding });
+    this.fitExtent(extent);
   }
 
   /** Show the first picture by tiles of few bytes, until the view changes. */
@@ -180,7 +202,9 @@ export class MapView {
     view.setResolution(resolution);
   }
 
+  /** Fly to a location, and ring it. */
   flyTo(lonlat: number[]): void {
+    this.mark(RING, lonlat);
     const resolution = Math.min(
       this.map.getView().getResolution()!,
       this.field.levels[0].grid.resolution_m,
@@ -222,16 +246,18 @@ export class MapView {
   }
 
   /** Show labels in their colours. */
-  markLabels(labels: (Shape & { colour: string })[]): void {
+  markLabels(labels: (Shape & { number: number; colour: string })[]): void {
     const source = this.labels.getSource()!;
     source.clear();
-    const styles = new Map<string, Style>();
+    const styles = new Map<string, Style | Style[]>();
     const radius = labels.length > MANY ? 3 : 5;
-    const features = labels.map((shape, number) => {
+    const features = labels.map((shape) => {
       const feature = new Feature({ geometry: this.geometryOf(shape), shape });
-      feature.setId(number);
-      const style = styles.get(shape.colour) ?? labelStyle(shape.colour, radius);
-      styles.set(shape.colour, style);
+      feature.setId(shape.number);
+      const kind = `${shape.colour} ${shape.rings === undefined}`;
+      const style =
+        styles.get(kind) ?? (shape.rings ? areaStyle(shape.colour) : pointStyle(shape.colour, radius));
+      styles.set(kind, style);
       feature.setStyle(style);
       return feature;
     });
@@ -283,19 +309,32 @@ export class MapView {
   }
 }
 
+/** The mark of a location that was flown to. */
+export const RING = "ring";
 /** Labels above which their dots are smaller. */
 const MANY = 300;
 
-function labelStyle(colour: string, radius: number): Style {
+function pointStyle(colour: string, radius: number): Style {
   const edge = new Stroke({ color: "#ffffff", width: radius > 3 ? 1.5 : 0.5 });
-  return new Style({
-    image: new Circle({ radius, fill: new Fill({ color: colour }), stroke: edge }),
-    stroke: new Stroke({ color: colour, width: 2.5 }),
-    fill: new Fill({ color: `${colour}33` }),
-  });
+  return new Style({ image: new Circle({ radius, fill: new Fill({ color: colour }), stroke: edge }) });
 }
 
-function markStyle(letter: string): Style {
+/** An outline with a white edge, which is seen where the map has the same colour. */
+function areaStyle(colour: string): Style[] {
+  const fill = new Fill({ color: `${colour}33` });
+  return [
+    new Style({ stroke: new Stroke({ color: "#ffffff", width: 5 }), fill }),
+    new Style({ stroke: new Stroke({ color: colour, width: 2.5 }) }),
+  ];
+}
+
+function markStyle(letter: string): Style | Style[] {
+  if (letter === RING) {
+    return [
+      new Style({ image: new Circle({ radius: 11, stroke: new Stroke({ color: "#ffffff", width: 5 }) }) }),
+      new Style({ image: new Circle({ radius: 11, stroke: new Stroke({ color: "#1d2733", width: 2 }) }) }),
+    ];
+  }
   return new Style({
     image: new Circle({
       radius: 9,

@@ -63,6 +63,15 @@ export interface Picture {
   height: number;
 }
 
+/** A picture by the main directions of vectors, clear where a cell has none. */
+export interface Colours {
+  factor: number;
+  window: Window;
+  rgba: Uint8ClampedArray<ArrayBuffer>;
+  /** What of the window holds vectors. */
+  valid: Window;
+}
+
 /** Labels in cells. */
 export interface LabelFit {
   modality: string;
@@ -90,7 +99,7 @@ export interface LabelsFitted {
    * Of a class it is 1 less the prediction for it.
    */
   residuals: number[];
-  /** The used cells' positions along the three main directions of the picture; null without one. */
+  /** The used cells' positions along the three main directions of the picture; null if it is not known. */
   directions: number[][] | null;
   /** band x output */
   weights: Float64Array[];
@@ -104,6 +113,8 @@ export interface Requests {
     asked: { modality: string; factor: number; row: number; col: number };
     answer: Picture;
   };
+  /** The picture of a store that holds none. */
+  colours: { asked: { modality: string; budget: Budget }; answer: Colours };
   vector: { asked: { modality: string; row: number; col: number }; answer: Int8Array | null };
   statuses: { asked: { row: number; col: number }; answer: Record<string, number> };
   score: { asked: Scoring; answer: Scored };

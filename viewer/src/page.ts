@@ -46,15 +46,21 @@ export class Page {
     readonly store: HttpStore,
   ) {
     this.scores = new ScoresPanel(field, view, (task) => this.run(task));
-    const pictured = field.previews.length > 0 ? field.modalities : [];
-    addOptions(select("show"), pictured, pictured.length > 0 ? "none" : "no picture in this store");
-    addOptions(select("beside"), pictured, "none");
+    addOptions(select("show"), field.modalities, "none");
+    addOptions(select("beside"), field.modalities, "none");
+    element("beside-label").hidden = !this.hasPictures;
+    element("no-picture").hidden = this.hasPictures;
     addOptions(select("compare"), field.modalities);
-    select("show").value = pictured[0] ?? "";
+    select("show").value = this.hasPictures ? field.modalities[0] : "";
     select("compare").value = this.comparedFirst();
     const isSearchable = field.modalities.some((name) => hasWords(field, name));
     input("query").disabled = !isSearchable;
     if (!isSearchable) element("phrases").textContent = this.whyNoWords();
+  }
+
+  /** Whether the store holds pictures; else they are computed here. */
+  private get hasPictures(): boolean {
+    return this.field.previews.length > 0;
   }
 
   /** Connect controls to what they do. */
@@ -88,14 +94,19 @@ export class Page {
     if (known(state.show)) select("show").value = state.show!;
     if (known(state.beside)) select("beside").value = state.beside!;
     if (known(state.compare)) select("compare").value = state.compare!;
+    // Vectors on this machine cost nothing: a picture of them is computed at once.
+    if (!this.hasPictures && this.field.isLocal && state.show === undefined) {
+      select("show").value = this.comparedFirst();
+    }
     const shown = select("show").value || null;
-    await this.run(() => this.view.fit(shown));
+    await this.run(() => this.view.fit(this.hasPictures ? shown : null));
     if (state.mercator) {
       input("mercator").checked = true;
       this.project();
     }
     if (state.at && state.res) this.view.setCamera({ lonlat: state.at, resolution: state.res });
-    if (shown === null || state.beside) this.showPictures();
+    if (!this.hasPictures) await this.showColours(state.at === undefined);
+    else if (shown === null || state.beside) this.showPictures();
     else this.view.showFirst(shown, FIRST_BYTES - this.store.counts.bytes);
     if (state.b) await this.look("B", state.b, false);
     if (state.a) await this.look("A", state.a);
@@ -114,12 +125,14 @@ export class Page {
       this.view.mark(letter, lonlat);
       if (cell === null) {
         this.marks.delete(letter);
+        this.dropScores();
         element("found").replaceChildren(rows([[letter, `${degrees(lonlat)}: outside the grid`]]));
         return;
       }
       const [row, col] = cell;
       this.marks.set(letter, { lonlat, row, col });
       this.words = "";
+      if (hasWords(this.field, select("compare").value)) element("phrases").textContent = "";
       await this.describe(letter, lonlat, row, col);
       this.remember();
       if (scores) await this.compareMarks();
@@ -155,6 +168,7 @@ export class Page {
       const { row, col } = mark;
       const vector = await this.newest(this.reader.ask("vector", { modality, row, col }));
       if (vector === null) {
+        this.dropScores();
         throw new StoreError(
           `${letter} has no ${modality} vector (see its status): click a cell that has one.`,
         );
@@ -163,7 +177,7 @@ export class Page {
     }
     if (vectors.length === 0) return;
     const weights = vectors.length === 2 ? [1, -1] : [1];
-    const what = vectors.length === 2 ? "Red is nearer to A, blue to B" : "Cosine with the cell";
+    const what = vectors.length === 2 ? "Red is nearer to A, blue to B" : `Cosine with the cell of ${[...this.marks.keys()][0]}`;
     await this.score({ vectors, weights }, what);
   }
 
@@ -232,6 +246,11 @@ export class Page {
     }
   }
 
+  /** Take scores away that are of no place any more; a map of labels stays. */
+  private dropScores(): void {
+    if (!this.labels.areMapped) this.scores.clear();
+  }
+
   private clear(): void {
     for (const letter of ["A", "B"]) this.forget(letter);
     this.words = "";
@@ -256,14 +275,28 @@ export class Page {
     const lonlat = input("lonlat").value.split(/[,;\s]+/).filter(Boolean).map(Number);
     const [lon, lat] = lonlat;
     if (lonlat.length !== 2 || !(Math.abs(lon) <= 360) || !(Math.abs(lat) <= 90)) {
-      say("Type a longitude and a latitude in degrees, such as -122.33, 47.61.");
+      say("Type a longitude and then a latitude, in degrees, such as -122.33, 47.61.");
       return;
     }
     const letter = (event.submitter as HTMLButtonElement | null)?.value ?? "A";
     void this.look(letter, lonlat);
   }
 
+  /** Show the picture that is chosen, of a store that holds none. */
+  private async showColours(fits = false): Promise<void> {
+    await this.run(async () => {
+      const modality = select("show").value;
+      const asked = { modality, budget: this.budget() };
+      const colours = modality === "" ? null : await this.reader.ask("colours", asked);
+      if (modality !== select("show").value) return;
+      this.view.showColours(colours);
+      if (fits && colours) this.view.fitTo(colours);
+    });
+    this.remember();
+  }
+
   private showPictures(): void {
+    if (!this.hasPictures) return void this.showColours();
     const [show, beside] = ["show", "beside"].map((id) => select(id).value || null);
     element("swipe-label").hidden = beside === null;
     this.view.showPictures(show, beside);

@@ -10,7 +10,9 @@ import { bounds } from "./field";
 import { geotiffOf } from "./geotiff";
 import { drawHistogram } from "./histogram";
 import { StoreError } from "./http_store";
+import { short } from "./label_values";
 import type { MapView } from "./map_view";
+import { RING } from "./map_view";
 import type { Scored, Scores } from "./messages";
 
 export const BEST = 10;
@@ -51,6 +53,7 @@ export class ScoresPanel {
 
   clear(): void {
     this.shown = null;
+    this.view.mark(RING, null);
     this.view.scores.show(null, rising([0, 1]));
     element("similarity").hidden = true;
   }
@@ -58,6 +61,7 @@ export class ScoresPanel {
   /** Colour the map by scores. */
   show(shown: Shown): void {
     this.shown = shown;
+    this.view.mark(RING, null);
     const { scored, kind, what } = shown;
     element("similarity").hidden = false;
     const resolution = this.field.levels[0].grid.resolution_m;
@@ -97,7 +101,7 @@ export class ScoresPanel {
     const cells = values.filter((value) => !Number.isNaN(value));
     const entries = this.shown!.classes!.map(({ name }, number): [string, string] => {
       const count = cells.reduce((sum, value) => sum + Number(value === number), 0);
-      return [name, `${((100 * count) / Math.max(1, cells.length)).toFixed(1)} % of the cells`];
+      return [short(name), `${((100 * count) / Math.max(1, cells.length)).toFixed(1)} % of the cells`];
     });
     const table = rows(entries);
     this.shown!.classes!.forEach(({ colour }, number) => {
@@ -120,7 +124,9 @@ export class ScoresPanel {
     drawHistogram(element<HTMLCanvasElement>("histogram"), values, range);
     const main = this.main();
     const best = this.shown!.best ?? (main === null ? [] : this.bestOf(main));
-    const said = (score: number) => score.toFixed(4);
+    const isOfLabels = this.shown!.others !== undefined;
+    element("best-heading").textContent = isOfLabels ? "Highest cells" : "Best cells";
+    const said = (score: number) => (isOfLabels ? String(Number(score.toPrecision(4))) : score.toFixed(4));
     element("best").replaceChildren(...cellButtons(best, said, (lonlat) => this.view.flyTo(lonlat)));
   }
 
@@ -150,7 +156,7 @@ export class ScoresPanel {
       origin: [west, north],
       pixel_m: level.grid.resolution_m,
       tags: [
-        ["UNIGEO_SOURCE", this.field.url],
+        ["UNIGEO_SOURCE", this.field.source.split("?")[0]], // what follows may be a signature
         ["UNIGEO_MODEL", this.field.model],
         ...(classes ?? []).map(({ name }, number): [string, string] => [`CLASS_${number}`, name]),
       ],

@@ -1,45 +1,19 @@
 /** Tables as files: CSV and GeoJSON, read with all their columns; labels, written as both. */
 
+import { decoded, readCsv } from "./csv_files";
 import { StoreError } from "./http_store";
-
-/** A point, or a polygon by its rings of longitude and latitude, holes included. */
-export interface Shape {
-  /** The point, or the first corner of the polygon. */
-  lonlat: number[];
-  rings?: number[][][];
-}
-
-export interface Label extends Shape {
-  /** A class, or a number as text. */
-  label: string;
-}
-
-export interface Table {
-  columns: string[];
-  rows: { shape: Shape; values: string[] }[];
-}
+import type { Label, Shape, Table } from "./table_types";
+import { isMissing, isNumber } from "./table_types";
 
 interface Feature {
   properties: Record<string, unknown> | null;
   geometry: { type: string; coordinates: unknown } | null;
 }
 
-const LONGITUDES = ["lon", "longitude", "lng", "long", "x"];
-const LATITUDES = ["lat", "latitude", "y"];
 const COLUMN = "label";
+/** Size of the largest file that is read. */
+const MOST_BYTES = 100e6;
 const DEGREES = /CRS:?84|EPSG:+(4326|4269)/i;
-/** Texts that stand for a missing number, as in `schemas/tables/text_values.py`. */
-const MISSING = new Set(
-  ["", "na", "n/a", "#n/a", "#na", "#n/a n/a", "<na>", "nat", "null", "none", "nil", "-", "--", "."].concat(
-    ["\\n", "nan", "-nan", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"],
-  ),
-);
-
-/** Whether a text is a number, and no code such as 01001. */
-export function isNumber(text: string): boolean {
-  const plain = text.trim();
-  return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(plain) && !/^[+-]?0\d/.test(plain);
-}
 
 /** Labels as numbers, if all of them are; else null, for classes. */
 export function numbersOf(labels: string[]): number[] | null {
@@ -51,11 +25,6 @@ export function numbersOf(labels: string[]): number[] | null {
 export function classesOf(labels: string[]): string[] {
   const kinds = [...new Set(labels)];
   return kinds.every(isNumber) ? kinds.sort((a, b) => Number(a) - Number(b)) : kinds.sort();
-}
-
-/** Whether a text stands for a missing value in a table. */
-export function isMissing(text: string): boolean {
-  return MISSING.has(text.trim().toLowerCase());
 }
 
 /** One row for each labelled point: polygons are to be given by the centres of their cells. */
@@ -115,25 +84,37 @@ export function labelsOf(table: Table, column: string): Label[] {
     .filter(({ label }) => !isMissing(label));
 }
 
-export function readTable(name: string, text: string): Table {
-  const table = name.toLowerCase().endsWith("json") ? ofGeoJson(name, text) : ofCsv(name, text);
-  if (table.rows.length === 0) throw new StoreError(`${name} has no row with a location.`);
-  table.rows.forEach(({ shape: { lonlat, rings } }, row) => {
-    const bad = (rings?.flat() ?? [lonlat]).find(
-      ([lon, lat]) => !(Math.abs(lon) <= 360 && Math.abs(lat) <= 90),
-    );
-    if (bad === undefined) return;
+/** Read a file by its name and bytes. */
+export function readTable(name: string, bytes: ArrayBuffer): Table {
+  if (bytes.byteLength > MOST_BYTES) {
     throw new StoreError(
-      `${name}: "${bad.join(", ")}" in row ${row} is no longitude and latitude in degrees.`,
+      `${name} has ${Math.round(bytes.byteLength / 1e6)} MB, and ${MOST_BYTES / 1e6} can be read: save a ` +
+        "sample of its rows; a thousand cells are fitted at most.",
     );
-  });
+  }
+  const text = decoded(bytes);
+  const table = name.toLowerCase().endsWith("json") ? ofGeoJson(name, text) : readCsv(name, text);
+  if (table.rows.length === 0) throw new StoreError(`${name} has no row with a location.`);
+  for (const { row, shape } of table.rows) {
+    const isBad = ([lon, lat]: number[]) => !(Math.abs(lon) <= 360 && Math.abs(lat) <= 90);
+    const bad = (shape.rings?.flat() ?? [shape.lonlat]).find(isBad);
+    if (bad === undefined) continue;
+    const [lon, lat] = bad;
+    const advice =
+      Math.abs(lon) <= 90 && Math.abs(lat) <= 360
+        ? "Longitude and latitude look swapped: longitude comes first."
+        : "Give WGS 84 degrees as plain numbers, such as -122.33.";
+    throw new StoreError(
+      `${name}: "${bad.join(", ")}" in row ${row} is no longitude and latitude in degrees. ${advice}`,
+    );
+  }
   return table;
 }
 
 function ofGeoJson(name: string, text: string): Table {
   let document: { features?: Feature[]; crs?: { properties?: { name?: unknown } } } | null;
   try {
-    document = JSON.parse(text);
+    document = JSON.parse(text.replace(/^\ufeff/, ""));
   } catch {
     throw new StoreError(`${name} is no GeoJSON: it cannot be read as JSON.`);
   }
@@ -150,7 +131,7 @@ function ofGeoJson(name: string, text: string): Table {
   const rows = features.flatMap(({ properties, geometry }, row) => {
     if (geometry == null) return [];
     const values = columns.map((column) => textOf(properties?.[column]));
-    return [{ shape: shapeOf(geometry, `${name}, feature ${row}`), values }];
+    return [{ row, shape: shapeOf(geometry, `${name}, feature ${row}`), values }];
   });
   return { columns, rows };
 }
@@ -185,34 +166,4 @@ function positionOf(value: unknown, what: string): number[] {
   const position = listOf(value, what).slice(0, 2);
   if (position.length === 2 && position.every((one) => typeof one === "number")) return position as number[];
   throw new StoreError(`${what} has coordinates that are no lists of numbers.`);
-}
-
-function ofCsv(name: string, text: string): Table {
-  const [head, ...lines] = csvRows(text.replace(/^\ufeff/, ""));
-  const columns = (head ?? []).map((one) => one.trim());
-  const find = (names: string[]) => columns.findIndex((one) => names.includes(one.toLowerCase()));
-  const [lon, lat] = [find(LONGITUDES), find(LATITUDES)];
-  if (lon < 0 || lat < 0) {
-    throw new StoreError(`${name} has no columns lon and lat, separated by commas, in its first line.`);
-  }
-  const others = [...columns.keys()].filter((at) => at !== lon && at !== lat);
-  if (others.length === 0) throw new StoreError(`${name} has no column of labels beside lon and lat.`);
-  const rows = lines
-    .filter((cells) => cells[lon]?.trim() && cells[lat]?.trim())
-    .map((cells) => ({
-      shape: { lonlat: [Number(cells[lon]), Number(cells[lat])] },
-      values: others.map((at) => cells[at] ?? ""),
-    }));
-  return { columns: others.map((at) => columns[at]), rows };
-}
-
-/** Rows of a CSV, in which quoted cells may hold commas, quotes and line ends. */
-function csvRows(text: string): string[][] {
-  const table: string[][] = [[]];
-  for (const [, quoted, plain, end] of text.matchAll(/(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r?\n|$)/g)) {
-    table[table.length - 1].push(quoted?.replaceAll('""', '"') ?? plain);
-    if (end !== ",") table.push([]);
-    if (end === "") break;
-  }
-  return table.filter((cells) => cells.some((cell) => cell !== ""));
 }

@@ -7,6 +7,7 @@ import type { HttpStore } from "./http_store";
 import { lostObject } from "./lost_objects";
 import type { ShardIndex } from "./stored_cells";
 import { isPlain, readCells, readIndex } from "./stored_cells";
+import { WholeObjects } from "./whole_objects";
 
 const AT_ONCE = 8;
 /** Answers that are kept, the last that were asked for. */
@@ -26,6 +27,7 @@ export interface Part {
 type Int8Source = zarr.Array<"int8", zarr.AsyncReadable>;
 
 export class Vectors {
+  private readonly objects: WholeObjects;
   private readonly root: zarr.Location<zarr.AsyncReadable>;
   private readonly opened = new Map<string, Promise<Int8Source>>();
   private readonly sizes = new Map<string, Promise<Float64Array | null>>();
@@ -37,7 +39,8 @@ export class Vectors {
     readonly field: Field,
     readonly store: HttpStore,
   ) {
-    this.root = zarr.root(zarr.withRangeCoalescing(store, { coalesceSize: 32768 }));
+    this.objects = new WholeObjects(store);
+    this.root = zarr.root(zarr.withRangeCoalescing(this.objects, { coalesceSize: 32768 }));
   }
 
   /** The vector of a cell of the field itself; null where it has none. */
@@ -55,6 +58,8 @@ export class Vectors {
 
   /** Vectors of cells of a level; null where a cell has none. */
   async cells(modality: string, level: Level, rowcol: [number, number][]): Promise<(Int8Array | null)[]> {
+    const held = this.parts.get(partKey(modality, level, fullWindow(level.grid)));
+    if (held !== undefined) return picked(await held, rowcol);
     const { shard } = level;
     const groups = new Map<string, number[]>();
     rowcol.forEach(([row, col], cell) => {
@@ -70,7 +75,7 @@ export class Vectors {
       const inside = members.map((cell): [number, number] => [rowcol[cell][0] - top, rowcol[cell][1] - left]);
       const read = this.isPlain(modality, level)
         ? await this.plainCells(modality, level, name, inside, sizes !== null)
-        : await Promise.all(members.map((cell) => this.chunkCell(modality, level, rowcol[cell])));
+        : await this.decodedCells(modality, level, members.map((cell) => rowcol[cell]));
       members.forEach((cell, at) => (found[cell] = read[at]?.[0] === FILL ? null : read[at]));
     });
     return found;
@@ -98,11 +103,20 @@ export class Vectors {
     return readCells(this.store, key, known, cells, { shard, chunk, width: this.width(modality, level) });
   }
 
-  /** A cell's vector by way of its chunk, which has to be decoded whole. */
-  private async chunkCell(modality: string, level: Level, [row, col]: [number, number]) {
-    const window = { row, col, height: 1, width: 1 };
-    const { vectors } = await this.read(modality, level, window);
-    return vectors.length > 0 ? vectors : null;
+  /** Vectors of cells by way of their chunks, each of which has to be decoded whole, once. */
+  private async decodedCells(modality: string, level: Level, rowcol: [number, number][]) {
+    const { chunk } = this.field;
+    const windows = new Map<string, Window>();
+    const windowFor = ([row, col]: [number, number]) => {
+      const [top, left] = [row - (row % chunk), col - (col % chunk)];
+      const key = `${top}/${left}`;
+      if (!windows.has(key)) windows.set(key, { row: top, col: left, height: chunk, width: chunk });
+      return key;
+    };
+    const keys = rowcol.map(windowFor);
+    const read = [...windows].map(async ([key, window]) => [key, await this.read(modality, level, window)] as const);
+    const parts = new Map(await Promise.all(read));
+    return rowcol.map((one, cell) => picked(parts.get(keys[cell])!, [one])[0]);
   }
 
   /** All of a level; read once. */
@@ -112,7 +126,7 @@ export class Vectors {
 
   /** A window of a level; the last few are kept. */
   window(modality: string, level: Level, window: Window): Promise<Part> {
-    const key = [modality, level.factor, ...Object.values(window)].join();
+    const key = partKey(modality, level, window);
     return kept(this.parts, key, () => this.read(modality, level, window));
   }
 
@@ -143,12 +157,16 @@ export class Vectors {
     const vectors: Int8Array[] = [];
     await inParallel(objects, async ({ row, col, inside }, number) => {
       const first = [row * level.shard + inside.row, col * level.shard + inside.col];
-      const { data } = await zarr.get(array, [
-        zarr.slice(first[0], first[0] + inside.height),
-        zarr.slice(first[1], first[1] + inside.width),
-        null,
-      ]);
-      const key = `/${level.path}${modality}/c/${row}/${col}/0`;
+      const key = `/${level.path}${modality}/c/${row}/${col}/0` as const;
+      const part = () =>
+        zarr.get(array, [
+          zarr.slice(first[0], first[0] + inside.height),
+          zarr.slice(first[1], first[1] + inside.width),
+          null,
+        ]);
+      // All of a shard is one request, and its index none before it.
+      const isWhole = inside.height === level.shard && inside.width === level.shard;
+      const { data } = await (isWhole ? this.objects.during(key, part) : part());
       if (sizes !== null && this.store.missing.has(key)) {
         throw lostObject(this.store, key);
       }
@@ -221,6 +239,22 @@ function kept<T>(answers: Map<string, Promise<T>>, key: string, read: () => Prom
   answers.set(key, answer);
   if (answers.size > MOST_KEPT) answers.delete(answers.keys().next().value!);
   return answer;
+}
+
+function partKey(modality: string, level: Level, { row, col, height, width }: Window): string {
+  return [modality, level.path, row, col, height, width].join();
+}
+
+/** Vectors of cells of a part's level; null where a cell has none. */
+function picked({ window, cells, vectors }: Part, rowcol: [number, number][]): (Int8Array | null)[] {
+  const wanted = new Map<number, Int8Array | null>();
+  const numberOf = ([row, col]: [number, number]) => (row - window.row) * window.width + col - window.col;
+  for (const one of rowcol) wanted.set(numberOf(one), null);
+  const width = vectors.length / Math.max(1, cells.length);
+  cells.forEach((number, cell) => {
+    if (wanted.has(number)) wanted.set(number, vectors.slice(cell * width, (cell + 1) * width));
+  });
+  return rowcol.map((one) => wanted.get(numberOf(one))!);
 }
 
 /** The stored objects that a window touches, and the part of each, in cells of the object. */

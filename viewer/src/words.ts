@@ -142,9 +142,9 @@ export class Concepts {
     if (same.length > 0) return this.meanOf(same, []);
     const known = new Set([...wanted].filter((word) => this.rarity.has(word)));
     if (known.size === 0) {
-      const like = this.phrases.slice(0, 3).join(", ");
+      const like = this.phrases.slice(0, 3).map((phrase) => `"${phrase}"`).join(", ");
       throw new StoreError(
-        `None of the field's ${this.phrases.length} concepts has a word of "${text}"; there are, ` +
+        `None of the field's ${this.phrases.length} concepts has a word of "${text.slice(0, 60)}"; there are, ` +
           `for example, ${like}.`,
       );
     }

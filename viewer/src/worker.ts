@@ -6,10 +6,12 @@ import { STATUSES, fullWindow, hasWords, windowOf } from "./field";
 import { HttpStore, StoreError } from "./http_store";
 import { blockScore, deviation, fitLabels, largest, likeliestShare, predict } from "./label_ridge";
 import { checkMissing } from "./lost_objects";
+import { coloursOf, mainDirections } from "./main_directions";
 import type {
   Answer,
   Asked,
   Budget,
+  Colours,
   ExactScoring,
   Kind,
   LabelFit,
@@ -34,6 +36,8 @@ let field: Field;
 let vectors: Vectors;
 const concepts = new Map<string, Promise<Concepts>>();
 const searching = new Map<string, Promise<Float32Array[]>>();
+/** Main directions by which a picture was computed. */
+const computed = new Map<string, Float64Array[]>();
 /** Vectors that are read for exact scores where each takes its whole chunk. */
 const MOST_CHUNKS = 10;
 
@@ -47,6 +51,7 @@ const handlers: Handlers = {
     return null;
   },
   picture: ({ modality, factor, row, col }) => readPicture(store, modality, factor, row, col),
+  colours,
   vector: ({ modality, row, col }) => vectors.cell(modality, row, col),
   async statuses({ row, col }) {
     const codes = await Promise.all(field.modalities.map((name) => statusOf(name, row, col)));
@@ -147,21 +152,43 @@ function along(axes: Float32Array[], vector: ArrayLike<number>): Float64Array {
   return Float64Array.from(axes, (axis) => product(axis, vector));
 }
 
-/** Numbers of the whole field by the first level that fits the budget, and of the view. */
-async function mapped(
-  modality: string,
-  levels: Level[],
-  { bytes, most }: Budget,
-  view: Scoring["view"],
-  compute: Compute,
-): Promise<Scored> {
+/** The first level that fits the budget, if any, and what all of them cost. */
+async function affordable(modality: string, levels: Level[], { bytes, most }: Budget) {
   const costs = await Promise.all(
     levels.map((level) => vectors.cost(modality, level, fullWindow(level.grid))),
   );
   const least = Math.min(...costs);
   const isChosen = (cost: number, at: number) =>
     cost <= bytes || (cost <= most && (levels[at].factor === 1 || cost === least));
-  const number = costs.findIndex(isChosen);
+  return { number: costs.findIndex(isChosen), costs, least };
+}
+
+/** The picture of a modality by its main directions, of which the store holds none. */
+async function colours({ modality, budget }: Requests["colours"]["asked"]): Promise<Colours> {
+  const { number, least } = await affordable(modality, field.levels, budget);
+  if (number < 0) {
+    throw new StoreError(
+      `A picture takes ${(least / 1e6).toFixed(1)} MB of vectors or more: raise Bytes to read, under ` +
+        "Vectors, or have the store publish one.",
+    );
+  }
+  const part = await vectors.whole(modality, field.levels[number]);
+  if (part.cells.length === 0) throw new StoreError(`No cell of the field has a ${modality} vector.`);
+  const axes = computed.get(modality) ?? mainDirections(part, field.widths[modality]);
+  computed.set(modality, axes);
+  return coloursOf(part, axes);
+}
+
+/** Numbers of the whole field by the first level that fits the budget, and of the view. */
+async function mapped(
+  modality: string,
+  levels: Level[],
+  budget: Budget,
+  view: Scoring["view"],
+  compute: Compute,
+): Promise<Scored> {
+  const { bytes } = budget;
+  const { number, costs, least } = await affordable(modality, levels, budget);
   const scores = async (part: Part): Promise<Scores> => ({
     factor: part.level.factor,
     directions: part.level.directions,
@@ -204,15 +231,24 @@ async function detailOf(
 /** Fit labels and map the fit; labels in cells without a vector are left out. */
 async function fit(asked: LabelFit): Promise<LabelsFitted> {
   const { modality, rowcol, budget, view, labels } = asked;
+  // Where every cell is read for the map anyway, labelled cells cost nothing after it.
+  if ((await affordable(modality, field.levels, budget)).number === 0) {
+    await vectors.whole(modality, field.levels[0]);
+  }
   const read = await vectors.cells(modality, field.levels[0], rowcol);
   const used = read.flatMap((vector, label) => (vector === null ? [] : [label]));
   const labelled = used.map((label) => unit(read[label]!));
   const texts = used.map((label) => String(labels[label]));
   const classes = typeof labels[0] === "number" ? [] : classesOf(texts);
+  if (used.length < 2) {
+    throw new StoreError(
+      `${used.length} of ${rowcol.length} labelled cells have a ${modality} vector: label two at least.`,
+    );
+  }
   if (new Set(texts).size < 2) {
     throw new StoreError(
-      `${used.length} of ${rowcol.length} labels have a ${modality} vector, and they are not of two ` +
-        "kinds: label cells of two classes, or two numbers.",
+      `The labels of all ${used.length} cells with a ${modality} vector are the same: label cells of two ` +
+        "classes, or with two numbers.",
     );
   }
   const targets = texts.map((text) =>
@@ -236,8 +272,8 @@ async function fit(asked: LabelFit): Promise<LabelsFitted> {
     return target[own] - predicted[own];
   });
   const picture = `preview/${modality}_axes`;
-  const axes = store.node(picture) === undefined ? null : await readAxes(picture);
-  const directions = axes && labelled.map((vector) => axes.map((axis) => product(axis, vector)));
+  const axes = store.node(picture) === undefined ? computed.get(modality) : await readAxes(picture);
+  const directions = axes ? labelled.map((vector) => axes.map((axis) => product(axis, vector))) : null;
   const { weights, penalty } = ridge;
   return { values, uncertainty, shares, used, classes, score, residuals, directions, weights, penalty };
 }
