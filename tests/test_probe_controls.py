@@ -11,7 +11,7 @@ from support.probe_tables import linear_table
 
 from unigeo.client.field.field import Field
 from unigeo.client.field.opening import open_field
-from unigeo.client.probing.controls import ranks
+from unigeo.client.probing.controls import beside_ranks
 from unigeo.client.probing.folds import spatial_blocks
 from unigeo.client.probing.gains import accuracy_gain, r2_gain
 from unigeo.client.probing.metrics import r2_score
@@ -186,7 +186,8 @@ def test_units_are_whole_blocks_of_the_split(field: Field, probe: Probe) -> None
 )
 def test_ranks_are_those_of_scipy_from_0_to_1(column: list[float]) -> None:
     numbers = np.array([column, [1.0] * len(column)]).T.reshape(-1, 2)
-    found = ranks(numbers)
+    own, found = np.split(beside_ranks(numbers), 2, axis=1)
+    np.testing.assert_array_equal(own, numbers)
     known = np.isfinite(numbers[:, 0])
     expected = (rankdata(numbers[known, 0]) - 1) / max(known.sum() - 1, 1)
     np.testing.assert_allclose(found[known, 0], expected, atol=1e-12)
@@ -196,16 +197,16 @@ def test_ranks_are_those_of_scipy_from_0_to_1(column: list[float]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:the scores of")
-def test_a_covariate_counts_by_its_rank(wide: Path) -> None:
+def test_a_covariate_counts_by_itself_and_by_its_rank(wide: Path) -> None:
     field = open_field(str(wide))
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"lon": rng.uniform(-18, 18, 150), "lat": rng.uniform(-14, 11, 150)})
     heights = field.sample(table, [], covariates="height")[["height"]].to_numpy(np.float64)
     table["y"] = np.nan_to_num(heights[:, 0]) + rng.standard_normal(len(table))
-    table["rank"] = ranks(heights)[:, 0]
+    table[["own", "rank"]] = beside_ranks(heights)
     options = {"baselines": False, "block_km": 350, "folds": 3}
     scored = field.probe(table, "y", "coordinate", covariates=["height"], **options).scores
-    again = field.probe(table, "y", "coordinate", controls="rank", **options).scores
+    again = field.probe(table, "y", "coordinate", controls=["own", "rank"], **options).scores
     for one, other in (("covariates", "controls"), ("coordinate", "coordinate")):
         own, expected = (
             frame[frame["features"] == name] for frame, name in ((scored, one), (again, other))

@@ -1,8 +1,8 @@
 """Controls: variables that are known without vectors, which vectors are compared with.
 
 They are columns of the user's table, covariates of the field, or both. Columns are taken as they
-are; a covariate by its rank, since many are skewed, as light at night is, and few bright places
-would decide the slope of all others.
+are; a covariate as it is and by its rank, since many are skewed, as light at night is: few bright
+places would decide the slope of all others.
 """
 
 from collections.abc import Collection, Mapping
@@ -104,17 +104,20 @@ def with_covariates(
             )
         if controls is not None and name in controls.names:
             raise ProbeError(f"{short(name)} is a control and a covariate; rename the column")
-    numbers = ranks(values)
+    numbers = beside_ranks(values)
     if controls is None:
         return Controls(names, numbers, COVARIATES)
     joined = np.concatenate([controls.values, numbers], axis=1)
     return Controls((*controls.names, *names), joined, f"{CONTROLS} and {COVARIATES}")
 
 
-def ranks(values: Float[np.ndarray, "row number"]) -> Float[np.ndarray, "row number"]:
-    """Return the rank of each number in its column, from 0 to 1; NaN where there is none.
+def beside_ranks(
+    values: Float[np.ndarray, "row number"],
+) -> Float[np.ndarray, "row number_and_rank"]:
+    """Return the numbers, and beside them the rank of each in its column, from 0 to 1.
 
-    Equal numbers have the mean of their ranks. The numbers alone are ranked, no target is seen.
+    Equal numbers have the mean of their ranks, and missing ones, NaN, have none. The numbers alone
+    are ranked, no target is seen.
     """
     ranked = np.full(values.shape, np.nan)
     for column, numbers in enumerate(values.T):
@@ -122,7 +125,7 @@ def ranks(values: Float[np.ndarray, "row number"]) -> Float[np.ndarray, "row num
         _, number, count = np.unique(numbers[known], return_inverse=True, return_counts=True)
         middle = np.cumsum(count) - (count + 1) / 2
         ranked[known, column] = middle[number] / max(known.sum() - 1, 1)
-    return ranked
+    return np.concatenate([values.astype(np.float64), ranked], axis=1)
 
 
 def add_controls(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from unigeo.client.probing.baselines import need_sklearn
-from unigeo.client.probing.controls import Controls, ranks
+from unigeo.client.probing.controls import Controls, beside_ranks
 from unigeo.client.probing.cross_validation import probe_table
 from unigeo.client.probing.feature_rows import FeatureRows, JoinedRows, as_array
 from unigeo.client.probing.folding_tables import SEED
@@ -160,7 +160,7 @@ def _probe_foldings(
 
     controls = None
     if COVARIATES in features:
-        controls = Controls((COVARIATES,), ranks(features[COVARIATES]), COVARIATES)
+        controls = Controls((COVARIATES,), beside_ranks(features[COVARIATES]), COVARIATES)
     vectors = {name: values for name, values in features.items() if name != COVARIATES}
     reports = []
     for each in range(seed, seed + foldings):
