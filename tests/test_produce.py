@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,13 +16,16 @@ import pytest
 import xarray as xr
 from support import stores
 from support.children import child
+from support.set_inputs import tree
 
 from unigeo import client
 from unigeo.producer.commands.cli import main
 from unigeo.producer.observations.synthetic.world import World
-from unigeo.producer.pipeline.pipeline import carry_out
+from unigeo.producer.pipeline import stages
+from unigeo.producer.pipeline.pipeline import carry_out, foresee
 from unigeo.producer.pipeline.production_run import ProductionRun, choose
 from unigeo.producer.raster.encoding import ModelEncoder
+from unigeo.producer.raster.model_equipment import open_model
 from unigeo.producer.raster.run import ExecutionOptions
 from unigeo.producer.training.train import train
 from unigeo.schemas.errors import StoreError
@@ -125,6 +129,37 @@ def test_the_same_command_again_finds_everything_done(product: Product) -> None:
     lines = list(carry_out(run_of(folder), World(), options=ExecutionOptions(progress=False)))
     assert "as it was: " in lines[-1] and lines[-1].endswith(" vectors")
     assert before == {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+def test_objects_lost_from_a_published_store_are_made_again(
+    product: Product, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether statuses are lost or not; the plan, which opens the model once, has these alone."""
+    store, run = tmp_path / "denver.zarr", run_of(product[0])
+    shutil.copytree(run.out, store)
+    run = replace(run, out=str(store))
+    before = tree(str(store))
+    lost = [name for name in before if name.startswith(("aerial/c/", "dsm_status/c/"))]
+    for name in lost:
+        (store / name).unlink()
+    opened: list[Path] = []
+
+    def counted(model: Path) -> Any:
+        opened.append(model)
+        return open_model(model)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "open_model", counted)
+        said = dict(line.split(maxsplit=1) for line in foresee(run, World()))
+    assert opened == [run.model]
+    for name in run.layout.arrays:
+        if name in ("aerial", "dsm"):
+            assert said[name].startswith("1 shards to write") and "cells/s here" in said[name]
+        else:
+            assert said[name] == "no shard to write"
+    lines = list(carry_out(run, World(), options=ExecutionOptions(progress=False)))
+    assert "2 shards" in lines[-2] and "as it was" in lines[-1]
+    assert tree(str(store)) == before
 
 
 def test_a_store_of_another_model_is_not_touched(product: Product) -> None:

@@ -78,6 +78,10 @@ def test_the_estimate_is_near_what_is_written(tmp_path: Path) -> None:
         )
     ]
     assert "50 cells/s here" in lines[0] and "speed unknown" in lines[1]
+    done = estimate(opened, plan(group, grid, layout))
+    assert [*format_estimate(done, flops, {})] == [
+        f"{name:13} no shard to write" for name in ("coordinate", "aerial")
+    ]
 
 
 def test_nothing_off_the_globe_is_counted(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def test_few_points_lie_in_a_ring_as_many_do(seed: int, vertices: int) -> None:
 def options_in(message: str) -> list[tuple[tuple[float, ...] | None, str]]:
     """Boxes, if any, and CRSs that a refusal advises to ask for."""
     advised = message.rpartition(": ")[2].replace(" and ", " or ").split(" or ")
-    boxes = [part.partition("--crs")[0].replace("--bbox", "").split() for part in advised]
+    boxes = [part.partition("--bbox")[2].partition("--crs")[0].split() for part in advised]
     systems = [part.partition("--crs ")[2] for part in advised]
     return [(tuple(map(float, box)) or None, crs) for box, crs in zip(boxes, systems, strict=True)]
 

@@ -216,8 +216,13 @@ def _region(options: dict[str, Any]) -> "Region":
         )
     (way,) = (way for way in ways if way is not None)
     region, name = read_region(way, options["crs"]), options["own_name"]
-    if name is None:
-        return region
+    if name is not None:
+        region = replace(region, name=_checked_name(region, name, options))
+    region.check_map()  # before observations are asked for, which would not help
+    return region
+
+
+def _checked_name(region: "Region", name: str, options: dict[str, Any]) -> str:
     if options["name"] is not None:
         raise RegionError(f"{region.name} has its name; --name is of a --bbox or a --geojson")
     if not _NAME.fullmatch(name):
@@ -225,7 +230,7 @@ def _region(options: dict[str, Any]) -> "Region":
             f"--name {name!r} cannot be the name of a folder; use letters, digits, '_', '-' and "
             "'.', of which a letter or digit is the first"
         )
-    return replace(region, name=name)
+    return name
 
 
 produce.add_command(ablate)

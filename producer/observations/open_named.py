@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from unigeo.schemas.errors import ObservationsError
 
 if TYPE_CHECKING:
@@ -46,16 +44,16 @@ def included_observations(region: "Region") -> str:
     """
     from unigeo.producer.observations.open_conus import DESCRIPTION, EXTENT
 
-    lonlat = np.concatenate([np.asarray(ring) for ring in region.rings])
     west, south, east, north = EXTENT
-    (left, bottom), (right, top) = lonlat.min(axis=0), lonlat.max(axis=0)
+    left, bottom, right, top = region.bounds
     if left < west or bottom < south or right > east or top > north:
+        # An east on the antimeridian is 180, one beyond it is negative.
+        right = right if right <= 180 else right - 360
         raise ObservationsError(
             f"the observations that come with unigeo cover {west:g} to {east:g} degrees of "
             f"longitude and {south:g} to {north:g} of latitude, but {region.name} reaches from "
             f"{left:g} to {right:g} and {bottom:g} to {top:g}; name others with --observations "
-            "(`unigeo-produce observe --help` makes a set of any region), or the synthetic world "
-            f"with --observations {WORLD}"
+            "(`unigeo-produce observe --help` makes a set of any region)"
         )
     return str(DESCRIPTION)
 

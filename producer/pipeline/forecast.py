@@ -73,7 +73,8 @@ class Forecast:
     flops: Mapping[str, int]
     """Floating-point operations of one cell, by modality."""
     speeds: Mapping[str, ProcessSpeed | None]
-    """Measured speed of one process, by modality; None where it is unknown."""
+    """Measured speed of one process, by modality that is to be encoded; None where it is
+    unknown."""
     taken_over: int
     """Number of shards that are copied from the previous release."""
     seconds: Mapping[str, float] | None
@@ -95,13 +96,19 @@ def steps_before(run: ProductionRun, observations: Observations) -> int:
     return finished_steps(run.model, run_identity(used, settings, run.training))
 
 
-def forecast(run: ProductionRun, observations: Observations, workers: int = 1) -> Forecast:
+def forecast(
+    run: ProductionRun,
+    observations: Observations,
+    workers: int = 1,
+    loaded: RunModel | None = None,
+) -> Forecast:
     """Do a little of each stage of a run, and scale it; nothing is kept.
 
     Args:
         run: the run.
         observations: what is observed.
         workers: number of processes that rasterize.
+        loaded: the run's model, where it is finished and opened already.
 
     Raises:
         UnigeoError: if the run would be refused.
@@ -115,7 +122,7 @@ def forecast(run: ProductionRun, observations: Observations, workers: int = 1) -
     first = steps_before(run, observations)
     tasks, taken = planned(run.out, run.grid, run.layout), 0
     if settings is None or finished_metrics(run.model) is not None:
-        loaded = open_run_model(run, observations)
+        loaded = loaded or open_run_model(run, observations)
         model, tokenizer = loaded.model, loaded.tokenizer
         tasks, taken = _without_unchanged(run, observations, loaded, tasks)
     else:
@@ -131,8 +138,11 @@ def forecast(run: ProductionRun, observations: Observations, workers: int = 1) -
         gains[COORDINATE] = cells_per_node(run.interpolate, run.layout.shard)
     plans = estimate(opened, tasks)
     speeds = {
-        name: calibrate(opened, name, overlap=device.type == "cuda", gain=gains[name])
-        for name in run.layout.modalities
+        each.modality: calibrate(
+            opened, each.modality, overlap=device.type == "cuda", gain=gains[each.modality]
+        )
+        for each in plans
+        if each.cells and each.modality != COVARIATES
     }
     encoding = _encoding_seconds(plans, speeds, workers)
     seconds = None

@@ -42,10 +42,11 @@ from unigeo.producer.raster.cost_estimate import format_estimate, size
 from unigeo.producer.raster.encoding import ModelEncoder, encoder_of
 from unigeo.producer.raster.local_executor import RasterReport
 from unigeo.producer.raster.observed_detail import observed_detail
+from unigeo.producer.raster.planning import planned
 from unigeo.producer.raster.run import ExecutionOptions, fill, refuse_failures
 from unigeo.producer.raster.shard_task import OpenedJob
 from unigeo.producer.raster.store_lease import StoreLease, lease_store
-from unigeo.producer.storage.field_store import check_begun
+from unigeo.producer.storage.field_store import check_begun, is_published
 from unigeo.producer.storage.output_checks import check_writable, free_bytes
 from unigeo.producer.training.processes import default_device
 from unigeo.producer.training.train import finished_metrics
@@ -147,6 +148,7 @@ def _carry_out(
         announce_run(run)
         yield f"published     {run.out}, as it was: {count_vectors(group):,} vectors"
         return run.out
+    was_published = is_published(group)
     if following is not None:
         taken = take_over(following.previous_url, group, run.region, observations.land)
         yield _describe_taken_over(following, taken)
@@ -175,7 +177,8 @@ def _carry_out(
             run, observations, loaded, group, lease, progress=options.progress, clock=clock
         )
     count = count_vectors(open_group(run.out))
-    yield f"published     {run.out}{'' if here else ', by another run'}: {count:,} vectors"
+    told = "" if here else ", as it was" if was_published else ", by another run"
+    yield f"published     {run.out}{told}: {count:,} vectors"
     return run.out
 
 
@@ -232,7 +235,7 @@ def foresee(
     """
     check_writable(run.out, waits=False)
     steps_before(run, observations)  # refuses another training's folder
-    following = run.following
+    following, loaded = run.following, None
     if finished_metrics(run.model) is not None:
         loaded = open_run_model(run, observations)
         attributes = root_of(run, observations, loaded, terms or Terms())
@@ -240,8 +243,9 @@ def foresee(
         if following is not None and is_unchanged(following, attributes, run.region, land):
             yield _describe_unchanged(following)
             return
-        check_begun(run.out, attributes)
-    seen = forecast(run, observations, workers)
+        lacks_shards = len(planned(run.out, run.grid, run.layout)) > 0
+        check_begun(run.out, attributes, lacks_shards=lacks_shards)
+    seen = forecast(run, observations, workers, loaded)
     settings = seen.encoder.model.settings.coordinate
     if settings is not None and COORDINATE in run.layout.modalities:
         yield f"detail        {describe_detail(settings, run.grid.resolution_m)}"

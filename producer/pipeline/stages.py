@@ -133,9 +133,10 @@ def begin_store(
     state: Any = group.attrs["unigeo"]
     if state["state"] != "published":
         return group, False
-    if plan(group, run.grid, run.layout):  # shards of a published store were lost: make them again
+    if lost := plan(group, run.grid, run.layout):
         check_layout(state, run.out)
         check_code(state, attributes["unigeo"], run.out)
+        lease.redo_lost(lost)
         return group, False
     terms.check(dict(group.attrs), run.out)
     return group, True

@@ -232,26 +232,30 @@ def format_estimate(
     Args:
         plans: what is left to do, by modality.
         flops: floating-point operations of one cell, by modality.
-        speeds: measured speed of one process, by modality; None where it is unknown.
+        speeds: measured speed of one process, by modality that is to be encoded; None where it is
+            unknown.
     """
     for each in plans:
+        if each.shards == 0:
+            yield f"{each.modality:13} no shard to write"
+            continue
         if each.modality == COVARIATES:
             yield (
                 f"{each.modality:13} {each.shards:,} shards to write, about {each.cells:,} cells, "
                 f"{size(each.bytes)}; computed with the patches of the other arrays"
             )
             continue
-        speed = speeds.get(each.modality)
         operations = each.cells * flops[each.modality]
         line = (
             f"{each.modality:13} {each.shards:,} shards to write, about {each.cells:,} cells to "
             f"encode, {size(each.bytes)}, {operations:.2g} FLOP "
             f"({flops[each.modality]:.3g} per cell)"
         )
-        if speed is None:
-            line += "; speed unknown"
-        else:
-            line += f"; {speed.cells:,.0f} cells/s here"
+        if each.cells:
+            speed = speeds[each.modality]
+            line += "; " + (
+                "speed unknown" if speed is None else f"{speed.cells:,.0f} cells/s here"
+            )
         yield line
 
 

@@ -21,6 +21,7 @@ from unigeo.schemas.geo.window import Window
 from unigeo.schemas.io.retrying import with_retries
 from unigeo.schemas.io.stores import open_group
 from unigeo.schemas.store.layout import Layout, status_name
+from unigeo.schemas.store.manifest import GROUP as MANIFEST
 
 
 @dataclass(frozen=True, order=True)
@@ -83,7 +84,7 @@ class Tasks(Sequence[Task]):
 def plan(
     group: zarr.Group, grid: Grid, layout: Layout, arrays: tuple[str, ...] | None = None
 ) -> Tasks:
-    """List the tasks whose status object the store lacks.
+    """List the tasks that are not done, of a published store those whose objects were lost.
 
     A shard's status is written after its vectors, so its presence says that the task is done.
 
@@ -94,8 +95,19 @@ def plan(
         arrays: some of the layout's arrays; all by default.
     """
     shape, arrays = layout.shards(grid), layout.arrays if arrays is None else arrays
-    missing = [~stored_mask(group.store, status_name(array), shape) for array in arrays]
+    missing = [~_done(group, array, shape) for array in arrays]
     return Tasks(arrays, np.stack(missing))
+
+
+def _done(
+    group: zarr.Group, array: str, shape: tuple[int, int]
+) -> Bool[np.ndarray, "shard_row shard_col"]:
+    """Return which shards of an array are done, and were not lost after publication."""
+    done = stored_mask(group.store, status_name(array), shape)
+    listed = group.get(f"{MANIFEST}/{array}_bytes")
+    if isinstance(listed, zarr.Array) and listed.shape == shape:
+        done &= (np.asarray(listed[...]) == 0) | stored_mask(group.store, array, shape)
+    return done
 
 
 def planned(url: Any, grid: Grid, layout: Layout) -> Tasks:

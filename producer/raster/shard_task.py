@@ -124,7 +124,7 @@ class OpenedJob:
 
     def cells(
         self, task: Task
-    ) -> tuple[Float[np.ndarray, "window_cell 2"], UInt8[np.ndarray, " window_cell"]]:
+    ) -> tuple[Float[np.ndarray, "centre 2"], UInt8[np.ndarray, " window_cell"]]:
         """Centres of a shard's cells, and their status: `VALID` where one is to be encoded.
 
         A shard outside the region has no centres.

@@ -7,6 +7,7 @@ import zarr
 
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.raster.leases import PUBLISH, Leases, open_leases, remove_empty_folder
+from unigeo.producer.raster.planning import Tasks
 from unigeo.producer.raster.redone_shards import redo_shards
 from unigeo.producer.storage.field_store import is_published, sweep
 from unigeo.schemas.geo.grid import Grid
@@ -47,6 +48,13 @@ class StoreLease:
         """Have the finished shards made again that may show files which were replaced."""
         if self.leases is not None:
             redo_shards(self.leases, self._url, observations, files, grid, layout)
+
+    def redo_lost(self, tasks: Tasks) -> None:
+        """Have shards of a published store made again, objects of which were lost."""
+        if self.leases is not None:
+            for task in tasks:
+                about = {"failures": {f"{task.modality}: an object was lost": 0}, "damaged": []}
+                self.leases.note_failed(task, about)
 
     def clean_up(self) -> None:
         """Remove what a run left that was killed after it had published."""

@@ -29,6 +29,7 @@ from unigeo.producer.sources.findings import KeptFinding, KeptModality, Origin
 from unigeo.producer.sources.set_description import ImageryRules, SurfaceRules
 from unigeo.producer.sources.stac_items import (
     Item,
+    box_round,
     footprints,
     rank_items,
     search,
@@ -320,10 +321,8 @@ class Catalogue:
                 if self._files is None:
                     self._files = self._list_files()
             return self._files[0], dict(self._files[1])
-        west, south, east, north = shapely.total_bounds(np.array(squares))
         return search(
-            self.web, self.rules.url, self.rules.collections,
-            (float(west), float(south), float(east), float(north)),
+            self.web, self.rules.url, self.rules.collections, box_round(squares),
             self.rules.years, self.rules.asset,
         )  # fmt: skip
 

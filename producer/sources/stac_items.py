@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import batched
 from typing import Any
 from urllib.parse import urljoin
@@ -16,6 +17,7 @@ from jaxtyping import Float
 from unigeo.producer.observations.folder import dates
 from unigeo.producer.sources.web_requests import GoneError, WebClient
 from unigeo.schemas.errors import ObservationsError
+from unigeo.schemas.geo.regions import shortest_arc
 
 PAGE = 250
 """Items per page of a search."""
@@ -242,11 +244,41 @@ def sign_address(
 
 
 def footprints(lonlat: Float[np.ndarray, "location 2"], side_m: float) -> list[shapely.Geometry]:
-    """Return a square, north up, round each location, in degrees."""
+    """Return a square, north up, round each location, in degrees.
+
+    One across the antimeridian is cut there, as GeoJSON asks; one that holds a pole is the cap
+    round it that reaches to the square's corners.
+    """
     from unigeo.producer.observations.raster_files.patch_frames import local_lonlat
 
     half = side_m / 2
     ends = local_lonlat(
         lonlat, np.array([-half, half, half, -half]), np.array([-half, -half, half, half])
     )
-    return [shapely.Polygon(square) for square in ends]
+    ends[..., 0] += 360.0 * np.round((lonlat[:, None, 0] - ends[..., 0]) / 360.0)
+    return [_square_on_globe(corners) for corners in ends]
+
+
+def _square_on_globe(corners: Float[np.ndarray, "corner 2"]) -> shapely.Geometry:
+    """Return the area within corners, whose longitudes may lie beyond the antimeridian."""
+    (west, south), (east, north) = corners.min(axis=0), corners.max(axis=0)
+    if east - west > 180.0:  # a pole is inside
+        reach = (south, 90.0) if south + north > 0 else (-90.0, north)
+        return shapely.box(-180.0, reach[0], 180.0, reach[1])
+    square = shapely.Polygon(corners)
+    if west >= -180.0 and east <= 180.0:
+        return square
+    turned = [shapely.transform(square, partial(np.add, [turn, 0.0])) for turn in (-360.0, 0, 360)]
+    return shapely.union_all(shapely.intersection(turned, shapely.box(-180.0, -90.0, 180.0, 90.0)))
+
+
+def box_round(footprints: Sequence[shapely.Geometry]) -> tuple[float, float, float, float]:
+    """Return west, south, east and north of footprints; west exceeds east over the antimeridian."""
+    west, south, east, north = map(float, shapely.total_bounds(np.array(footprints)))
+    if east - west > 180.0:
+        parts = shapely.get_parts(np.array(footprints))
+        west, east = shortest_arc([shapely.get_coordinates(part) for part in parts])
+        if east - west >= 360.0:
+            west, east = -180.0, 180.0
+        west, east = (edge - 360.0 if edge > 180.0 else edge for edge in (west, east))
+    return west, south, east, north

@@ -105,12 +105,13 @@ def check_product(url: Any, region: Region, grid: Grid, layout: Layout) -> None:
         )
 
 
-def check_begun(url: Any, attributes: Mapping[str, Any]) -> None:
-    """Refuse a store that was begun as another product, without a change to it.
+def check_begun(url: Any, attributes: Mapping[str, Any], *, lacks_shards: bool) -> None:
+    """Refuse a store that was begun as another product or by other code, without a change to it.
 
     Args:
         url: URL of the store.
         attributes: attributes of the root of the field to be written.
+        lacks_shards: whether some of its shards are to be written.
 
     Raises:
         StoreError: naming what differs.
@@ -123,6 +124,10 @@ def check_begun(url: Any, attributes: Mapping[str, Any]) -> None:
     # A store that is not finished may go on with files that were damaged and are mended.
     if differing and not (old.state == "building" and differing == ["observations"]):
         raise _other_product(url, old, new, differing)
+    if lacks_shards:
+        present = old.model_dump(mode="json")
+        check_layout(present, url)
+        check_code(present, new.model_dump(mode="json"), url)
 
 
 def _begun_attributes(url: Any) -> UnigeoAttributes | None:

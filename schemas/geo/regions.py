@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.resources import files
@@ -54,9 +54,19 @@ class Region:
     @property
     def middle(self) -> Float[np.ndarray, " 2"]:
         """Longitude and latitude halfway between the outermost ones; it may lie outside."""
+        west, south, east, north = self.bounds
+        return np.array([((west + east) / 2 + 180.0) % 360.0 - 180.0, (south + north) / 2])
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east and north of the shortest box round the region, in degrees.
+
+        West is from -180 to below 180; east exceeds 180 where the box crosses the antimeridian.
+        """
         latitudes = np.concatenate([ring[:, 1] for ring in self.rings])
-        longitude = (sum(_longitudes(self.rings)) / 2 + 180.0) % 360.0 - 180.0
-        return np.array([longitude, (latitudes.min() + latitudes.max()) / 2])
+        west, east = shortest_arc(self.rings)
+        turn = 360.0 * math.floor((west + 180.0) / 360.0)
+        return west - turn, float(latitudes.min()), east - turn, float(latitudes.max())
 
     @cached_property
     def outline_sha256(self) -> str:
@@ -101,6 +111,22 @@ class Region:
 
     def _outline(self) -> tuple[Float[np.ndarray, " vertex"], Float[np.ndarray, " vertex"]]:
         """Project the rings to metres, their edges split so that they follow their curves."""
+        rings = self._rings_on_map()
+        start = np.concatenate([ring[:-1] for ring in rings])
+        end = np.concatenate([ring[1:] for ring in rings])
+        points, _ = split_edges(start, end, pieces_per_edge(start, end))
+        return equal_earth_m(points, CENTRAL_MERIDIANS[self.crs])
+
+    def check_map(self) -> None:
+        """Check that the region lies on one side of the line where its map is cut open.
+
+        Raises:
+            RegionError: with options that produce it.
+        """
+        self._rings_on_map()
+
+    def _rings_on_map(self) -> list[Ring]:
+        """Return the rings within one turn west of the map's cut, or refuse those across it."""
         rings, crosses = self._unrolled(self.crs)
         if crosses:
             seam = CENTRAL_MERIDIANS[self.crs] + 180.0
@@ -108,10 +134,7 @@ class Region:
                 f"{self.name} crosses longitude {(seam + 180) % 360 - 180:g}, where {self.crs} is "
                 f"cut open; {self._ways_round(seam)}"
             )
-        start = np.concatenate([ring[:-1] for ring in rings])
-        end = np.concatenate([ring[1:] for ring in rings])
-        points, _ = split_edges(start, end, pieces_per_edge(start, end))
-        return equal_earth_m(points, CENTRAL_MERIDIANS[self.crs])
+        return rings
 
     def _unrolled(self, crs: str) -> tuple[list[Ring], bool]:
         """Return the rings within one turn west of a map's cut, and whether one lies across it."""
@@ -129,11 +152,18 @@ class Region:
         lonlat = np.concatenate(self.rings)
         (west, south), (east, north) = lonlat.min(axis=0), lonlat.max(axis=0)
         if any(len(np.unique(column)) > 2 for column in lonlat.T):
-            return "cut its polygons there, into one MultiPolygon, as RFC 7946 asks"
+            return (
+                "cut its polygons there, into one MultiPolygon, as RFC 7946 asks, and name "
+                f"--crs {self.crs}"
+            )
         seam += 360.0 * math.ceil((west - seam) / 360.0)
-        halves = ((west, seam), (seam, east))
-        boxes = [f"--bbox {w:.12g} {south:.12g} {e:.12g} {north:.12g}" for w, e in halves]
-        return f"produce its two sides: {' and '.join(f'{box} --crs {self.crs}' for box in boxes)}"
+        # Of one name they would be two products at one place.
+        sides = [
+            f"--name {self.name}-{side} --bbox {w:.12g} {south:.12g} {e:.12g} {north:.12g} --crs "
+            f"{self.crs}"
+            for side, w, e in (("west", west, seam), ("east", seam, east))
+        ]
+        return f"produce its two sides: {' and '.join(sides)}"
 
 
 def named_regions() -> tuple[str, ...]:
@@ -220,7 +250,24 @@ def region_of_geojson(
     rings = _rings_of(document, source, own_crs)
     if not rings:
         raise RegionError(f"{source} holds no polygon; a region is one polygon or several")
-    return Region(name, rings, _nearest_crs(*_longitudes(rings)) if crs is None else crs)
+    return Region(name, rings, _nearest_crs(*shortest_arc(rings)) if crs is None else crs)
+
+
+def shortest_arc(rings: Sequence[Ring]) -> tuple[float, float]:
+    """Return the west and the east of the shortest arc that holds all rings.
+
+    Polygons that GeoJSON cuts at the antimeridian lie on both of its sides.
+    """
+    low = np.array([ring[:, 0].min() for ring in rings])
+    width = np.array([ring[:, 0].max() for ring in rings]) - low
+    low = low % 360.0
+    order = np.argsort(low)
+    low, high = low[order], (low + width)[order]
+    reached = np.maximum(np.maximum.accumulate(high), high.max() - 360.0)
+    gaps = np.append(low[1:], low[0] + 360.0) - reached
+    widest = int(np.argmax(gaps))
+    west = float(low[(widest + 1) % len(low)])
+    return west, west + 360.0 - float(gaps[widest])
 
 
 def _rings_of(document: Mapping[str, Any], source: str, own_crs: Any) -> tuple[Ring, ...]:
@@ -246,23 +293,6 @@ def _rings_of(document: Mapping[str, Any], source: str, own_crs: Any) -> tuple[R
     for number, fault in find_faults(xy, first, part_of, hole).items():
         raise RegionError(f"{source}: part {number} is not valid ({fault}); mend it first")
     return tuple(np.split(lonlat, ends[1:-1]))
-
-
-def _longitudes(rings: tuple[Ring, ...]) -> tuple[float, float]:
-    """Return the west and the east of the shortest arc that holds all rings.
-
-    Polygons that GeoJSON cuts at the antimeridian lie on both of its sides.
-    """
-    low = np.array([ring[:, 0].min() for ring in rings])
-    width = np.array([ring[:, 0].max() for ring in rings]) - low
-    low = low % 360.0
-    order = np.argsort(low)
-    low, high = low[order], (low + width)[order]
-    reached = np.maximum(np.maximum.accumulate(high), high.max() - 360.0)
-    gaps = np.append(low[1:], low[0] + 360.0) - reached
-    widest = int(np.argmax(gaps))
-    west = float(low[(widest + 1) % len(low)])
-    return west, west + 360.0 - float(gaps[widest])
 
 
 def _nearest_crs(west: float, east: float) -> str:
