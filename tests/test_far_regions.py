@@ -202,6 +202,8 @@ def test_a_set_is_observed_over_180_degrees_and_round_a_pole(
     assert built.about["counts"]["aerial"]["reasons"] == {}
     observations = open_observation_set(str(tmp_path / "set"))
     assert observations.patches("aerial", observations.lonlat).valid.all()
+    covering = [name for name in observations.modalities if observations.covers_land(name)]
+    assert covering == ["coordinate"]  # the patches are those of the locations alone
 
 
 @given(lon=st.floats(-180, 180), lat=st.floats(-90, 90), side_m=st.floats(10, 400_000))

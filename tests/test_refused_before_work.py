@@ -9,17 +9,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import small_rasters
 
 from unigeo import client
+from unigeo.producer.commands.options import check_observations
 from unigeo.producer.encoders.checkpoints import check_checkpoints
 from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.tower_settings import ImageSettings, TextSettings
+from unigeo.producer.observations.folder.description import read_description
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.observations.wrapping import only
 from unigeo.producer.pipeline.pipeline import carry_out, choose, foresee
 from unigeo.producer.pipeline.production_run import ProductionRun
 from unigeo.producer.pipeline.recipe import recipe
 from unigeo.producer.raster.run import ExecutionOptions
+from unigeo.producer.sources.build_set import prepare
 from unigeo.producer.sources.set_description import read_set_description
 from unigeo.schemas.errors import ModelError, ObservationsError, StoreError, UnigeoError
 from unigeo.schemas.geo.regions import region_of_bbox
@@ -130,6 +134,51 @@ def test_nearest_needs_a_date(tmp_path: Path) -> None:
         read_set_description(path)
     path.write_text(text + "date = 2020\n")
     assert read_set_description(path).aerial is not None
+
+
+SET = """
+name = "s"
+licence = "CC0-1.0"
+[where]
+bbox = [2.1, 48.7, 2.3, 48.9]
+count = 9
+[aerial]
+kind = "files"
+files = ["west.tif", "east.tif"]
+acquired = 2004
+resolution_m = 400
+patch_px = 8
+"""
+
+
+def test_a_file_of_the_other_kind_is_told_apart(tmp_path: Path) -> None:
+    """Observations that are read where they are, and a set to be built, are both TOML."""
+    described, to_build = tmp_path / "observations.toml", tmp_path / "set.toml"
+    described.write_text(small_rasters.DESCRIPTION)
+    to_build.write_text(SET)
+    with pytest.raises(ObservationsError, match=rf"unigeo-produce --observations {described}"):
+        read_set_description(described)
+    with pytest.raises(ObservationsError, match=rf"unigeo-produce observe {to_build} --out SET"):
+        read_description(to_build)
+
+
+def test_files_of_other_years_are_refused_before_anything_is_observed(tmp_path: Path) -> None:
+    small_rasters.write_folder(tmp_path)
+    path = tmp_path / "set.toml"
+    path.write_text(SET + "years = [1999, 2001]\n")
+    with pytest.raises(ObservationsError, match=r"\[aerial\].* 1999, 2001: they are of 2004"):
+        prepare(read_set_description(path), dry_run=True)
+    path.write_text(SET.replace("acquired = 2004\n", "") + "years = [1999]\n")
+    with pytest.raises(ObservationsError, match=r"they are of no year that is known.*`acquired`"):
+        prepare(read_set_description(path), dry_run=True)
+    path.write_text(SET + "years = [1999, 2004]\n")
+    prepare(read_set_description(path), dry_run=True)
+
+
+@pytest.mark.parametrize("path", [None, "world", ".", "https://example.org/set"])
+def test_a_data_folder_is_of_a_description_alone(path: str | None) -> None:
+    with pytest.raises(ObservationsError, match="--data is the folder of an --observations file"):
+        check_observations(path, ".")
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,9 @@ def takes_settings(command: Any) -> Any:
 def takes_execution(command: Any) -> Any:
     """Add the options of rasterization; `execution_options` reads them."""
     for option in (
-        click.option("--price-per-hour", type=float, help="Of one worker, for --dry-run."),
+        click.option(
+            "--price-per-hour", type=click.FloatRange(min=0), help="Of one worker, for --dry-run."
+        ),
         click.option(
             "--accept-failures", is_flag=True, help="Publish even where cells failed, as failed."
         ),
@@ -159,7 +161,8 @@ def check_observations(path: str | None, data: str | None) -> None:
     Raises:
         ObservationsError: if there is no such file, or `data` without one.
     """
-    if data is not None and path is None:
-        raise ObservationsError("--data is the folder of an --observations file; name both")
+    if data is not None and (path in (None, WORLD) or is_set(path)):
+        told = "; name both" if path is None else f", and {path} is none; leave out --data"
+        raise ObservationsError(f"--data is the folder of an --observations file{told}")
     if path not in (None, WORLD) and not (is_set(path) or Path(path).is_file()):
         raise ObservationsError(f"there is no observations file {path}")

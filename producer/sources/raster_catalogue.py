@@ -327,7 +327,7 @@ class Catalogue:
         )  # fmt: skip
 
     def _list_files(self) -> tuple[list[Item], dict[str, str]]:
-        items, unusable = [], {}
+        items, unusable, other_years = [], {}, set[int]()
         for name in self.rules.paths:
             if any(sign in name for sign in "*?[") and not Path(name).exists():
                 raise ObservationsError(f"table [{self._table}]: no file matches {name!r}.")
@@ -335,12 +335,20 @@ class Catalogue:
             acquired = self.rules.acquired or _date_in(short)
             item = Item(short, acquired, 0.0, None, shapely.Point(), name)
             if self.rules.years and not set(self.rules.years) & set(dates.years(acquired)):
+                other_years.update(dates.years(acquired) if acquired != UNDATED else ())
                 continue
             self._opened[name] = source = self._open(item)
             if isinstance(source, str):
                 unusable[item.name] = source
             else:
                 items.append(replace(item, outline=shapely.box(*source.reach)))
+        if not items and not unusable:
+            seen = ", ".join(map(str, sorted(other_years))) or "no year that is known"
+            raise ObservationsError(
+                f"table [{self._table}]: no file is of the years "
+                f"{', '.join(map(str, self.rules.years))}: they are of {seen}. Correct `years`, or "
+                "say by `acquired` when they were taken."
+            )
         return items, unusable
 
 

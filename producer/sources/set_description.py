@@ -18,7 +18,7 @@ from unigeo.producer.observations.raster_files.height_values import (
 )
 from unigeo.producer.sources.stac_items import SIGN_URL
 from unigeo.schemas.errors import ObservationsError
-from unigeo.schemas.io.toml_files import TomlTable, parse_toml
+from unigeo.schemas.io.toml_files import TomlTable, parse_toml, read_toml
 
 
 class LocationRules(TomlTable):
@@ -289,6 +289,12 @@ def read_set_description(path: Path) -> SetDescription:
         ObservationsError: the file is missing or wrong; the message names the key.
     """
     what = "the description of the set"
+    raw = read_toml(path, what, ObservationsError)
+    if "land" in raw and "where" not in raw:
+        raise ObservationsError(
+            f"{path} describes files that are read where they are, and no set is built of them: "
+            f"`unigeo-produce --observations {path}` trains on them."
+        )
     description = parse_toml(path, SetDescription, what, ObservationsError)
     description._folder = path.parent
     _check(description, path)

@@ -256,6 +256,11 @@ def read_description(path: Path) -> Description:
         ObservationsError: the message names the file, the table and the key, and what is allowed.
     """
     raw = read_toml(path, "the description", ObservationsError)
+    if "where" in raw and "land" not in raw:
+        raise ObservationsError(
+            f"{path} describes a set that is to be built: `unigeo-produce observe {path} --out "
+            "SET`, and then name that SET."
+        )
     tables = {name: _table_of(name, raw[name], path) for name in raw if _is_modality(name, raw)}
     general, modalities = parse_tables(
         path,

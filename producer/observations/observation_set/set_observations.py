@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from unigeo.producer.observations.folder.location_tables import LocationTable
+from unigeo.producer.observations.forms import COORDINATE
 from unigeo.producer.observations.observation_set import index
 from unigeo.producer.observations.observation_set.height_images import decode_heights
 from unigeo.producer.observations.observation_set.named_objects import ObjectFolder
@@ -84,6 +85,10 @@ class SetObservations(Observations):
 
         rings = tuple(np.array(ring) for ring in self.about["region"])
         return Region("set", rings, "EPSG:8857").contains(lonlat)
+
+    def covers_land(self, modality: str) -> bool:
+        """Return whether a modality exists everywhere: a set observes its locations alone."""
+        return modality == COORDINATE
 
     def patches(self, modality: str, lonlat: Float[np.ndarray, "point 2"]) -> Patches:
         """Read the patch of each point that is a location of the set; others have none.
