@@ -1,6 +1,7 @@
 """Compare what a run says it will take with what it takes, over four kinds of run.
 
     python -m benchmarks.producer.plan               # about four minutes on two idle cores
+    python -m benchmarks.producer.plan --steps 40    # with shorter trainings, about two
     python -m benchmarks.producer.plan --clock cpu   # where other programs use the machine, too
 
 Prints one JSON line for each run: seconds predicted and taken, of the whole and of each stage, and
@@ -41,13 +42,17 @@ def main() -> None:
     """Print a line for each run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
-    if parser.parse_args().clock == "cpu":
+    parser.add_argument("--steps", type=int, help="of each training")
+    chosen = parser.parse_args()
+    if chosen.clock == "cpu":
         clock = SimpleNamespace(perf_counter=time.process_time, monotonic=time.process_time)
         for module in _TIMED:
             module.time = clock  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as folder:
         model = None
         for number, (name, options) in enumerate(RUNS.items()):
+            if chosen.steps is not None and "steps" in options:
+                options = options | {"steps": chosen.steps}
             out = str(Path(folder, str(number), "field.zarr"))
             predicted, taken = measure(out, model, **options)
             if model is None:
