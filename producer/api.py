@@ -30,7 +30,7 @@ from unigeo.producer.publishing.terms import Terms
 from unigeo.producer.raster.run import ExecutionOptions
 from unigeo.producer.training import train as training
 from unigeo.producer.training.location_dataset import LocationDataset
-from unigeo.schemas.errors import ModelError
+from unigeo.schemas.errors import ModelError, ObservationsError
 from unigeo.schemas.geo.region_forms import read_region
 from unigeo.schemas.geo.regions import Region
 
@@ -92,6 +92,7 @@ def train(
     Raises:
         ModelError: if a setting makes no sense, or the folder holds another model.
     """
+    _check_observations(observations)
     texts = {key: str(value) for key, value in (changes or {}).items()}
     chosen = recipe(preset, observations, seed, texts)
     used = only(observations, chosen.model.modalities)
@@ -125,6 +126,7 @@ def plan(
     Raises:
         UnigeoError: if the run could not be finished.
     """
+    _check_observations(observations)
     where = region if isinstance(region, Region) else read_region(region)
     names = (
         modalities if modalities is None or isinstance(modalities, str) else ",".join(modalities)
@@ -182,6 +184,13 @@ def publish(
         UnigeoError: naming what happened and what to do; finished parts are kept.
     """
     return _finish(run, observations, options, terms, publishes=True)
+
+
+def _check_observations(observations: object) -> None:
+    if not hasattr(observations, "locations"):
+        raise ObservationsError(
+            f"observations are what open_observations returns, not a {type(observations).__name__}"
+        )
 
 
 def _finish(

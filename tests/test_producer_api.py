@@ -137,6 +137,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("aerial", lambda good: good.astype(str), "takes numbers"),
     ("dsm", lambda good: good * np.inf, "heights in metres"),
     ("dsm", lambda good: good - 9999, "heights in metres"),
+    ("dsm", lambda good: good + np.nan, "number 0 has none"),
     ("light", lambda good: good + np.nan, "finite numbers"),
     ("cover", lambda good: good + 1, "numbers of classes from 0 .* to 2, not 3"),
     ("cover", lambda good: good + 0.5, "numbers of classes"),

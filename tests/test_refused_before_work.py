@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support import small_rasters
 
 from unigeo import client
+from unigeo.producer import api
 from unigeo.producer.commands.options import check_observations
 from unigeo.producer.encoders.checkpoints import check_checkpoints
 from unigeo.producer.encoders.model_settings import ModelSettings
@@ -134,6 +135,30 @@ def test_nearest_needs_a_date(tmp_path: Path) -> None:
         read_set_description(path)
     path.write_text(text + "date = 2020\n")
     assert read_set_description(path).aerial is not None
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_model_is_not_trained_over_what_is_none(kind: str, tmp_path: Path) -> None:
+    """Not even begun: saving it at the end would be refused."""
+    path = tmp_path / "mine"
+    if kind == "file":
+        path.write_text("notes")
+    else:
+        path.mkdir()
+        (path / "notes.txt").write_text("notes")
+    with pytest.raises(ModelError, match=r"mine is not a model; .* Name another folder"):
+        api.train(World(), path)
+    assert not path.with_name("mine.training").exists()
+    with pytest.raises((ModelError, StoreError), match="mine"):
+        choose(region_of_bbox((-106.0, 38.0, -102.0, 41.0)), World(), model_out=str(path))
+
+
+@pytest.mark.parametrize("value", ["world", Path("observations.toml"), None])
+def test_observations_that_are_not_opened(value: object) -> None:
+    """What the functions for notebooks check; the test run checks their annotations before."""
+    with pytest.raises(ObservationsError, match="what open_observations returns, not a"):
+        api._check_observations(value)
+    api._check_observations(World())
 
 
 SET = """

@@ -136,6 +136,12 @@ def check_pixels(settings: ModelSettings, modality: str, values: np.ndarray) -> 
             f"{modality} takes heights in metres from {LOWEST_M:g} to {HIGHEST_M:g}, and NaN where "
             f"there is no data; these go from {low:g} to {high:g}"
         )
+    empty = np.isnan(values).reshape(len(values), -1).all(axis=1)
+    if empty.any():
+        raise ModelError(
+            f"{modality} takes patches with some height; number {int(empty.argmax())} has none: "
+            "leave it out"
+        )
     return values.astype(wanted)
 
 

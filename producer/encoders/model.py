@@ -242,8 +242,7 @@ def save_model(
         ModelError: if the folder holds something else, or cannot be written.
     """
     folder = Path(folder).absolute()
-    if folder.exists() and not (folder / SETTINGS).exists() and any(folder.iterdir()):
-        raise ModelError(f"{folder} is not a model; it is left as it is. Name another folder.")
+    check_model_folder(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with folder_beside(folder, unique=True, overwrite=True) as new:
@@ -252,6 +251,18 @@ def save_model(
         raise ModelError(
             f"cannot write {folder}: {error}. Nothing was changed. Name a folder you may write."
         ) from error
+
+
+def check_model_folder(folder: Path) -> None:
+    """Refuse to write a model over what is none.
+
+    Raises:
+        ModelError: if there is a file of that name, or a folder of other files.
+    """
+    if not folder.exists() or (folder / SETTINGS).exists():
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise ModelError(f"{folder} is not a model; it is left as it is. Name another folder.")
 
 
 def _write_files(

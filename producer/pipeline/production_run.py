@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from unigeo.producer.encoders.checkpoints import check_checkpoints
-from unigeo.producer.encoders.model import model_hash, read_settings
+from unigeo.producer.encoders.model import check_model_folder, model_hash, read_settings
 from unigeo.producer.encoders.model_folders import model_folder
 from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.observations.protocol import Observations
@@ -153,6 +153,7 @@ def choose(
         folder = folder if model_out is None else Path(model_out)
         if finished_metrics(folder) is None:
             check_writable_path(folder, f"the model {folder}")
+            check_model_folder(folder)
             check_checkpoints(model_settings)
     chosen = chosen_modalities(modalities, observations, used)
     dimension = used.dimension

@@ -11,7 +11,12 @@ from typing import Any
 
 import torch
 
-from unigeo.producer.encoders.model import UniGeoCLIP, load_model, save_model
+from unigeo.producer.encoders.model import (
+    UniGeoCLIP,
+    check_model_folder,
+    load_model,
+    save_model,
+)
 from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.number_heads import NumberHeads
 from unigeo.producer.observations.protocol import Observations
@@ -89,6 +94,7 @@ def train(
         done = processes.broadcast(finished_metrics(folder) if processes.is_first else None)
         if done is not None:
             return dict(_accept(done, folder, model_settings, run, writes=processes.is_first))
+        check_model_folder(folder)
         steps_done(work_folder(folder), run)  # a checkpoint of another run is refused before work
         return _Training(
             observations, model_settings, settings, folder, device, processes, run
