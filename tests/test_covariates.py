@@ -22,6 +22,7 @@ from test_discs import polygon_of
 from unigeo import client
 from unigeo.client.areas.subset import cut_field
 from unigeo.client.commands import store as store_commands
+from unigeo.client.probing.controls import beside_ranks
 from unigeo.client.reading.covariates import chosen_covariates
 from unigeo.producer.storage.field_store import create_field
 from unigeo.producer.storage.shard_codec import VectorObject, rows_of_vectors
@@ -298,11 +299,13 @@ def test_a_probe_says_what_vectors_add_to_numbers(field: client.Field, tmp_path:
     (gain,) = probe.gains.query("split == 'random'")["gain"]
     assert gain == pytest.approx(random["coordinate + covariates"] - random["covariates"])
     assert probe.controls == ("height", "rain") and "height, rain" in probe.text()
-    # The same numbers as columns of the table score the same.
+    # The same numbers and their ranks as columns of the table score the same.
     own = field.join(table, [], covariates=["height", "rain"], prefix="").drop(
         columns="covariates_status"
     )
-    as_columns = field.probe(own, "target", "coordinate", controls=["height", "rain"], **options)
+    names = ["height", "rain", "height_rank", "rain_rank"]
+    own[names] = beside_ranks(own[["height", "rain"]].to_numpy())
+    as_columns = field.probe(own, "target", "coordinate", controls=names, **options)
     np.testing.assert_allclose(as_columns.scores["score"], probe.scores["score"], rtol=1e-6)
     assert set(probe.intervals["features"]) == set(probe.scores["features"])
     with pytest.raises(ProbeError, match="no model of them is kept; predict by coordinate"):

@@ -133,12 +133,14 @@ def test_what_is_no_date_is_one_sentence_with_the_key(
 
 def test_years_are_held_out_and_chosen_by_every_year_of_a_range(tmp_path: Path) -> None:
     file = write_image(tmp_path / "picture.tif")
-    for years, image in (((2005,), True), ((2007,), False)):
-        about = ImageryRules(kind="files", files=(str(file),), acquired="2004/2006", patch_px=16,
-                        resolution_m=1, years=years)  # fmt: skip
-        lonlat = np.array([(-77.068, 38.826)])
-        one = AerialSource(Catalogue(about, WebClient())).observe(lonlat).findings[0]
-        assert (one.reason == "") is image
+    about = ImageryRules(kind="files", files=(str(file),), acquired="2004/2006", patch_px=16,
+                         resolution_m=1, years=(2005,))  # fmt: skip
+    lonlat = np.array([(-77.068, 38.826)])
+    one = AerialSource(Catalogue(about, WebClient())).observe(lonlat).findings[0]
+    assert one.reason == ""
+    other = about.model_copy(update={"years": (2007,)})
+    with pytest.raises(ObservationsError, match="no file is of the years 2007: they are of 2004"):
+        AerialSource(Catalogue(other, WebClient())).observe(lonlat)
     settings = tmp_path / "set.toml"
     held = "[splits]\ntemporal_years = [2005]\n[aerial]"
     text = SET.format(file=file, dates='acquired = "2004/2006"').replace("[aerial]", held)
