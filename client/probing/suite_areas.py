@@ -61,6 +61,7 @@ class SuitePolygons:
         Raises:
             ProbeError: if they cannot be read, or two have one key.
         """
+        from unigeo.client.areas.cell_weights import split_power
         from unigeo.client.areas.polygon_tables import read_areas
         from unigeo.client.areas.polygons import read_polygons
         from unigeo.client.areas.random_points import points_within
@@ -68,9 +69,9 @@ class SuitePolygons:
         self.areas = areas
         self.weights = areas.weights
         """Weights of cells; None to weigh them by area alone."""
-        if areas.weights is not None and (data / areas.weights.partition("^")[0]).is_file():
-            self.weights = str(data / areas.weights)
         try:
+            if areas.weights is not None and (data / split_power(areas.weights)[0]).is_file():
+                self.weights = str(data / areas.weights)
             known = read_areas(str(data / areas.file))
             if areas.key not in known.own:
                 raise RegionError(f"it has no column {areas.key!r}")

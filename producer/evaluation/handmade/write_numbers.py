@@ -231,9 +231,8 @@ def _check_weights(table: SuiteTable, weighted: dict[str, str | None]) -> None:
     Raises:
         ObservationsError: naming the table.
     """
-    if table.has_areas and weighted.setdefault(table.name, _weights_of(table)) != _weights_of(
-        table
-    ):
+    weights = _weights_of(table)
+    if table.has_areas and weighted.setdefault(table.name, weights) != weights:
         raise ObservationsError(
             f"two suites weigh the points of {table.name!r} differently: write their numbers into "
             "two folders"
