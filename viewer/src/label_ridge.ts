@@ -4,6 +4,7 @@
  */
 
 import { StoreError } from "./http_store";
+import { dot, productsOf } from "./products";
 
 /** Penalties that are tried, times the mean squared distance of the vectors from their mean. */
 const PENALTIES = [1e-3, 1e-2, 1e-1, 1, 1e1, 1e2];
@@ -162,27 +163,10 @@ export function largest(row: Float64Array): number {
   return best;
 }
 
-function dot(one: Float64Array, other: Float64Array): number {
-  let sum = 0;
-  for (let at = 0; at < one.length; ++at) sum += one[at] * other[at];
-  return sum;
-}
-
 function meanOf(rows: Matrix): Float64Array {
   const mean = new Float64Array(rows[0].length);
   for (const row of rows) for (let at = 0; at < mean.length; ++at) mean[at] += row[at];
   return mean.map((sum) => sum / rows.length);
-}
-
-/** Sum over rows of the products of each pair of columns. */
-function productsOf(rows: Matrix): Matrix {
-  const sums = Array.from(rows[0], () => new Float64Array(rows[0].length));
-  for (const row of rows) {
-    row.forEach((own, at) => {
-      for (let other = 0; other < row.length; ++other) sums[at][other] += own * row[other];
-    });
-  }
-  return sums;
 }
 
 /** Lower Cholesky factor of a positive semidefinite matrix plus a multiple of the identity. */

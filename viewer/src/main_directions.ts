@@ -2,6 +2,7 @@
 
 import type { Window } from "./field";
 import type { Colours } from "./messages";
+import { dot, productsOf } from "./products";
 import { unit } from "./similarity";
 import type { Part } from "./vectors";
 
@@ -20,17 +21,10 @@ export function mainDirections({ vectors, cells }: Part, width: number): Float64
   });
   const mean = new Float64Array(width);
   for (const row of rows) row.forEach((one, band) => (mean[band] += one / count));
-  const covariance = Array.from(mean, () => new Float64Array(width));
   for (const row of rows) {
     for (let band = 0; band < width; ++band) row[band] -= mean[band];
-    for (let band = 0; band < width; ++band) {
-      const [own, of] = [row[band], covariance[band]];
-      for (let other = 0; other <= band; ++other) of[other] += own * row[other];
-    }
   }
-  for (let band = 0; band < width; ++band) {
-    for (let other = 0; other < band; ++other) covariance[other][band] = covariance[band][other];
-  }
+  const covariance = productsOf(rows);
   const found: Float64Array[] = [];
   while (found.length < Math.min(3, width)) found.push(largestOf(covariance, found));
   return found;
@@ -84,10 +78,4 @@ function validWindow({ cells, window }: Part): Window {
   }
   if (bottom <= top) return window;
   return { row: window.row + top, col: window.col + left, height: bottom - top, width: right - left };
-}
-
-function dot(one: ArrayLike<number>, other: ArrayLike<number>): number {
-  let sum = 0;
-  for (let at = 0; at < one.length; ++at) sum += one[at] * other[at];
-  return sum;
 }

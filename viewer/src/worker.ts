@@ -22,6 +22,7 @@ import type {
   Scoring,
 } from "./messages";
 import { readPicture } from "./pictures";
+import { dot } from "./products";
 import { centredScoresOf, ofEachVector, scoresOf, unit } from "./similarity";
 import type { Query } from "./similarity";
 import { classesOf } from "./table_files";
@@ -149,7 +150,7 @@ function searchAxes(modality: string): Promise<Float32Array[]> {
 }
 
 function along(axes: Float32Array[], vector: ArrayLike<number>): Float64Array {
-  return Float64Array.from(axes, (axis) => product(axis, vector));
+  return Float64Array.from(axes, (axis) => dot(axis, vector));
 }
 
 /** The first level that fits the budget, if any, and what all of them cost. */
@@ -273,15 +274,9 @@ async function fit(asked: LabelFit): Promise<LabelsFitted> {
   });
   const picture = `preview/${modality}_axes`;
   const axes = store.node(picture) === undefined ? computed.get(modality) : await readAxes(picture);
-  const directions = axes ? labelled.map((vector) => axes.map((axis) => product(axis, vector))) : null;
+  const directions = axes ? labelled.map((vector) => axes.map((axis) => dot(axis, vector))) : null;
   const { weights, penalty } = ridge;
   return { values, uncertainty, shares, used, classes, score, residuals, directions, weights, penalty };
-}
-
-function product(one: ArrayLike<number>, other: ArrayLike<number>): number {
-  let sum = 0;
-  for (let at = 0; at < one.length; ++at) sum += one[at] * other[at];
-  return sum;
 }
 
 /** Main directions of a modality's vectors. */
