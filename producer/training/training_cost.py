@@ -96,13 +96,15 @@ def rehearse_training(
         and len(train_lonlat) * sample_bytes(model_settings) <= 1e9 * settings.kept_gb
     )
     observed = gallery + (len(train_lonlat) if kept else 0)
-    model = UniGeoCLIP(model_settings, pretrained=False).to(device)
+    model = UniGeoCLIP(model_settings, pretrained=False)
+    pixels = {name: samples.inputs[name] for name in model_settings.pixel_modalities}
+    model.measure_numbers(pixels)
+    model.to(device)
     embedded, embed_s = _timed(
         lambda: embed(model, samples.take(np.arange(min(len(samples), 64))), device)
     )
     embed_s /= len(next(iter(embedded.values())))
     if settings.numbers:
-        pixels = {name: samples.inputs[name] for name in model_settings.pixel_modalities}
         model.heads = NumberHeads(model_settings, pixels).to(device)
     step_s = _rehearse_steps(model, samples, settings, device, seconds)
     model.heads = None
