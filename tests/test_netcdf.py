@@ -98,4 +98,5 @@ def test_a_region_goes_to_zarr_and_is_a_field_when_it_is_back(gulf: Path, tmp_pa
 def test_a_cut_store_keeps_its_attributes_whole(gulf: Path, tmp_path: Path) -> None:
     plain = xr.open_zarr(cut(gulf, tmp_path))
     assert plain.attrs["unigeo"]["region"] == "gulf"
-    assert isinstance(plain["coordinate"].attrs["proj:projjson"], dict)
+    assert isinstance(plain.attrs["proj:projjson"], dict)
+    assert isinstance(plain["coordinate"].attrs["zarr_conventions"], list)

@@ -3,6 +3,7 @@
     git worktree add ../before COMMIT
     python -m benchmarks.producer.before --other ../before            # about fifteen minutes
     python -m benchmarks.producer.before --other ../before --rounds 1 --steps 2    # a trial
+    python -m benchmarks.producer.before --other ../before --only observing        # five minutes
 
 Prints one JSON line for each figure: the median seconds here and there, their ratio (below 1 where
 this checkout is faster), and the least and the largest ratio of a round. Each checkout runs its own
@@ -17,10 +18,28 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[2]
 PACKAGES = ("client", "producer", "schemas")
+KINDS = ("observing", "reading", "step", "raster")
+OBSERVING = """
+import json, sys, time
+from pathlib import Path
+import torch
+from benchmarks.producer import observe
+torch.set_num_threads(1)
+folder, seconds = Path(sys.argv[1]), []
+observe.rasters(folder)
+for number, count in enumerate((20, 60, 360)):
+    start = time.perf_counter()
+    observe.build(folder, str(number), count, 256, 0.6)
+    seconds.append(time.perf_counter() - start)
+location = (seconds[2] - seconds[1]) / 300
+print(json.dumps([location, seconds[1] - 60 * location]))
+"""
+"""Seconds of one location more in a set, and of all that a set takes once; after a first set."""
 RASTER = """
 import argparse, sys, time
 from benchmarks.producer import raster
@@ -49,6 +68,7 @@ def main() -> None:
     parser.add_argument("--other", type=Path, required=True, help="root of another checkout")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20, help="of training, timed in each round")
+    parser.add_argument("--only", choices=KINDS, action="append", help="what to time; else all")
     options = parser.parse_args()
     other = options.other.resolve()
     if not (other / "benchmarks/producer/raster.py").is_file():
@@ -58,7 +78,7 @@ def main() -> None:
     }
     for number in range(options.rounds):
         for checkout in (HERE, other) if number % 2 == 0 else (other, HERE):
-            for name, value in measure(checkout, options.steps).items():
+            for name, value in measure(checkout, options.only or KINDS, options.steps).items():
                 seconds[checkout][name].append(value)
     for name, here in seconds[HERE].items():
         there = seconds[other][name]
@@ -70,7 +90,7 @@ def main() -> None:
         print(json.dumps(rounded), flush=True)
 
 
-def measure(checkout: Path, steps: int) -> dict[str, float]:
+def measure(checkout: Path, kinds: Sequence[str], steps: int) -> dict[str, float]:
     """Run the benchmarks of a checkout; return seconds by what was done."""
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder, "path/unigeo")
@@ -89,17 +109,22 @@ def measure(checkout: Path, steps: int) -> dict[str, float]:
             )
             return done.stdout
 
-        lines = map(json.loads, run("-m", "benchmarks.producer.observe", "--quick").splitlines())
-        observed = {line["what"]: line for line in lines}
-        report = Path(folder, "step.json")
-        length = ["--steps", str(steps), "--workers", "1", "--out", str(report)]
-        run("-m", "benchmarks.producer.step", "--preset", "tiny", "--device", "cpu", *length)
-        return {
-            "observing a location": 1 / observed["build"]["per_s"],
-            "reading a sample of a set": 1 / observed["read tiny"]["set_per_s"],
-            "a training step": json.loads(report.read_text())["seconds"],
-            "a raster task": float(run("-c", RASTER, folder).split()[-1]),
-        }
+        seconds = {}
+        if "observing" in kinds:
+            names = "observing a location", "observing, once for a set"
+            seconds |= dict(zip(names, json.loads(run("-c", OBSERVING, folder)), strict=True))
+        if "reading" in kinds:
+            lines = run("-m", "benchmarks.producer.observe", "--quick").splitlines()
+            rates = {line["what"]: line for line in map(json.loads, lines)}
+            seconds["reading a sample of a set"] = 1 / rates["read tiny"]["set_per_s"]
+        if "step" in kinds:
+            report = Path(folder, "step.json")
+            length = ["--steps", str(steps), "--workers", "1", "--out", str(report)]
+            run("-m", "benchmarks.producer.step", "--preset", "tiny", "--device", "cpu", *length)
+            seconds["a training step"] = json.loads(report.read_text())["seconds"]
+        if "raster" in kinds:
+            seconds["a raster task"] = float(run("-c", RASTER, folder).split()[-1])
+        return seconds
 
 
 if __name__ == "__main__":

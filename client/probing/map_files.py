@@ -15,7 +15,12 @@ from unigeo.schemas.io.atomic_files import folder_beside, partial_path
 from unigeo.schemas.io.json_text import load_json
 from unigeo.schemas.io.store_errors import unreachable_errors
 from unigeo.schemas.io.stores import open_store
-from unigeo.schemas.store.layout import axis_attributes, georeferenced, spatial_ref_attributes
+from unigeo.schemas.store.layout import (
+    axis_attributes,
+    georeferenced,
+    georeferenced_array,
+    spatial_ref_attributes,
+)
 
 _ROOTS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 """Files in the root folder of a Zarr store, of which it has at least one."""
@@ -165,7 +170,7 @@ def _write_store(predictions: PredictionMap, url: Any, progress: bool) -> None:
                 dtype="float32",
                 fill_value=np.nan,
                 dimension_names=("y", "x"),
-                attributes=georeferenced(
+                attributes=georeferenced_array(
                     predictions.array_attributes(layer) | {"coordinates": "spatial_ref"},
                     predictions.grid,
                 ),

@@ -15,6 +15,7 @@ from unigeo.schemas.store.layout import (
     Layout,
     axis_attributes,
     georeferenced,
+    georeferenced_array,
     spatial_ref_attributes,
 )
 from unigeo.schemas.store.multiscales import multiscale_attributes
@@ -71,7 +72,7 @@ def _add_level(preview: zarr.Group, factor: int, grid: Grid, layout: Layout) -> 
             filters=None,
             fill_value=NO_COLOUR,
             dimension_names=(COLOUR, "y", "x"),
-            attributes=georeferenced(
+            attributes=georeferenced_array(
                 {
                     "long_name": f"{modality} vectors, main directions 1 to 3 as red, green, blue",
                     "grid_mapping": "spatial_ref",

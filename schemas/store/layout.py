@@ -305,7 +305,7 @@ def array_attributes(array: str, grid: Grid, *, status: bool = False) -> dict[st
     elif array != COVARIATES:
         # Not `_FillValue`, by which xarray would decode the vectors to floats.
         attributes["nodata"] = FILL
-    return georeferenced(attributes, grid)
+    return georeferenced_array(attributes, grid)
 
 
 def georeference(grid: Grid) -> dict[str, Any]:
@@ -321,9 +321,18 @@ def georeference(grid: Grid) -> dict[str, Any]:
 
 
 def georeferenced(attributes: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
-    """Return attributes with those of a grid, and the registrations of all their conventions."""
+    """Return the attributes of a group with those of its grid, and the conventions' registrations."""
     crs = {"proj:projjson": projjson(grid.crs)}
     return registered({**attributes, **georeference(grid), **crs})
+
+
+def georeferenced_array(attributes: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
+    """Return the attributes of an array as `georeferenced` does those of a group.
+
+    PROJJSON is inherited from the group, as the `proj` convention has it: in every array it would be
+    half of the metadata, which readers load first.
+    """
+    return registered({**attributes, **georeference(grid)})
 
 
 def spatial_ref_attributes(grid: Grid) -> dict[str, Any]:

@@ -38,10 +38,10 @@ from unigeo.producer.observations.raster_files.raster_pixels import open_pixels
 from unigeo.producer.observations.raster_files.raster_source import RasterSource
 from unigeo.schemas.errors import ObservationsError
 
-PROBE_SIDE = 256
+PROBE_SIDE = 128
 """Side, in pixels, of the parts of a surface model whose heights are checked at opening."""
 PROBES_PER_SIDE = 5
-"""Number of those parts along each side; they cover all of a raster of 1,280 pixels."""
+"""Number of those parts along each side; they cover all of a raster of 640 pixels."""
 COLOURS = ("red", "green", "blue")
 """Bands of a file with a palette."""
 
@@ -191,8 +191,11 @@ def _check_heights(source: RasterSource) -> None:
 
 
 def _probe_starts(size: int) -> list[int]:
-    """Return where the probed parts along a side begin; they do not overlap."""
+    """Return where the probed parts along a side begin; they do not overlap.
+
+    They begin at multiples of their side, so that each lies in one block of a tiled raster.
+    """
     if size <= PROBES_PER_SIDE * PROBE_SIDE:
         return list(range(0, size, PROBE_SIDE))
-    starts: list[int] = np.linspace(0, size - PROBE_SIDE, PROBES_PER_SIDE).astype(int).tolist()
-    return starts
+    starts = np.linspace(0, size - PROBE_SIDE, PROBES_PER_SIDE).astype(int)
+    return (starts // PROBE_SIDE * PROBE_SIDE).tolist()
