@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.model_settings import ModelSettings
@@ -85,15 +86,16 @@ def rehearse_training(
         )
     train_lonlat = lonlat[~out]
     tokenizer, tokenizer_s = _rehearse_tokenizer(observations, model_settings, train_lonlat)
-    samples, sample_s = _observe_some(
-        lambda part: observe(observations, part, tokenizer, model_settings.modalities),
-        train_lonlat,
-        seconds,
-    )
     gallery = min(int(out.sum()), -(-settings.gallery // SLAB) * SLAB)
     kept = (
         not settings.fresh
         and len(train_lonlat) * sample_bytes(model_settings) <= 1e9 * settings.kept_gb
+    )
+    samples, sample_s = _observe_some(
+        lambda part: observe(observations, part, tokenizer, model_settings.modalities),
+        train_lonlat,
+        seconds,
+        together=kept,
     )
     observed = gallery + (len(train_lonlat) if kept else 0)
     model = UniGeoCLIP(model_settings, pretrained=False)
@@ -149,18 +151,43 @@ def _rehearse_tokenizer(
 
 
 def _observe_some(
-    observe_samples: Callable[[np.ndarray], Samples], lonlat: np.ndarray, seconds: float
+    observe_samples: Callable[[np.ndarray], Samples],
+    lonlat: Float[np.ndarray, "location 2"],
+    seconds: float,
+    together: bool,
 ) -> tuple[Samples, float]:
-    """Observe locations until it took a while; return them and the seconds of one."""
+    """Observe locations until it took a while; return them and the seconds of one.
+
+    A run that keeps its samples observes all locations `together`: neighbours share what was read
+    of a raster. So neighbours are observed here, and the largest part counts, in which the share is
+    closest to that of the whole run.
+    """
     observe_samples(lonlat[:1])  # opens files and fills caches
-    # Locations far apart in the order are far apart on the ground, as those of a whole run are.
-    parts, spent, count, done = [], 0.0, _FIRST_SAMPLES, 0
-    while done < len(lonlat) and spent < seconds:
-        part, part_s = _timed(partial(observe_samples, lonlat[done : done + count]))
+    parts: list[Samples] = []
+    times: list[float] = []
+    count, done = _FIRST_SAMPLES, 0
+    while done < len(lonlat) and sum(times) < seconds:
+        # In the order of the locations those that follow each other are far apart on the ground.
+        some = _neighbours(lonlat, done, count) if together else lonlat[done : done + count]
+        part, part_s = _timed(partial(observe_samples, some))
         parts.append(part)
-        spent, done = spent + part_s, done + len(part)
-        count = max(1, min(4 * count, int(count * (seconds - spent) / max(part_s, 1e-9))))
-    return Samples.concatenate(parts), spent / done
+        times.append(part_s)
+        done += len(part)
+        count = max(1, min(4 * count, int(count * (seconds - sum(times)) / max(part_s, 1e-9))))
+    lengths = [len(part) for part in parts]
+    largest = int(np.argmax(lengths))
+    each_s = times[largest] / lengths[largest] if together else sum(times) / done
+    return Samples.concatenate(parts), each_s
+
+
+def _neighbours(
+    lonlat: Float[np.ndarray, "location 2"], number: int, count: int
+) -> Float[np.ndarray, "near 2"]:
+    """Return a location and those nearest to it, `count` in all."""
+    offset = lonlat - lonlat[number]
+    offset[:, 0] *= np.cos(np.deg2rad(lonlat[number, 1]))
+    squares = np.square(offset).sum(axis=1)
+    return lonlat[np.argpartition(squares, min(count, len(lonlat)) - 1)[:count]]
 
 
 def _rehearse_steps(
