@@ -30,6 +30,8 @@ from unigeo.schemas.errors import ModelError
 MEASURE_S = 1.5
 """Seconds, about, for which observing and steps are each measured."""
 _FIRST_SAMPLES = 32
+_GROWTH = 4
+"""Factor from one number of samples that is timed to the next."""
 _TEXT_SAMPLES = (256, 1024)
 """Numbers of texts from which a tokenizer is learned to see how its time grows."""
 
@@ -173,7 +175,9 @@ def _observe_some(
         parts.append(part)
         times.append(part_s)
         done += len(part)
-        count = max(1, min(4 * count, int(count * (seconds - sum(times)) / max(part_s, 1e-9))))
+        count = max(
+            1, min(_GROWTH * count, int(count * (seconds - sum(times)) / max(part_s, 1e-9)))
+        )
     lengths = [len(part) for part in parts]
     largest = int(np.argmax(lengths))
     each_s = times[largest] / lengths[largest] if together else sum(times) / done
@@ -200,20 +204,29 @@ def _rehearse_steps(
     """Return the seconds of one step, by a few with the samples at hand."""
     state = TrainingState(model, build_optimizer(model, settings), MeanWeights(model, settings.ema))
     model.train()
-    # A batch that would take long is estimated by a part of it.
-    size = min(settings.batch, _FIRST_SAMPLES)
-    spent_s = 0.0
+    # A batch that would take long is estimated by parts of it: a step of few samples takes more
+    # for each than one of many, so the times of two sizes are extrapolated.
+    size, spent_s, budget_s = min(settings.batch, _FIRST_SAMPLES), 0.0, 3 * seconds
+    known: list[tuple[int, float]] = []
     while True:
         rows = np.resize(np.arange(len(samples)), size)
         batch = TrainingBatch(0, samples.take(rows).to(device), rows)
         step = partial(train_step, state, batch, settings, Processes(), device, False)
-        _, first_s = _timed(step)  # allocates memory, and compiles where blocks are compiled
+        if not known or device.type != "cpu":
+            spent_s += _timed(step)[1]  # allocates memory, and compiles where blocks are compiled
         times = [_timed(step)[1]]
-        spent_s += first_s + times[0]
-        if size == settings.batch or spent_s + 2 * times[0] * settings.batch / size > 2 * seconds:
+        spent_s += times[0]
+        larger = min(settings.batch, _GROWTH * size)
+        if size == settings.batch or spent_s + times[0] * larger / size > budget_s:
             break
-        size = settings.batch
+        known.append((size, times[0]))
+        size = larger
     while spent_s < seconds and len(times) < 20:
         times.append(_timed(step)[1])
         spent_s += times[-1]
-    return float(np.mean(times)) * settings.batch / size
+    mean_s = float(np.mean(times))
+    each_s = mean_s / size
+    if known:
+        less, less_s = known[-1]
+        each_s = max(0.0, min(each_s, (mean_s - less_s) / (size - less)))
+    return mean_s + (settings.batch - size) * each_s
