@@ -1,4 +1,4 @@
-"""Heads of plain numbers: the numbers are numpy's, losses add up, and towers keep the numbers."""
+"""Plain numbers: they are numpy's, losses of heads add up, and vectors keep the numbers."""
 
 from dataclasses import replace
 
@@ -8,8 +8,14 @@ import torch
 from support.training_runs import SMALL, model_settings
 
 from unigeo.producer.encoders.model import UniGeoCLIP, load_model, save_model
-from unigeo.producer.encoders.number_heads import NumberHeads, plain_numbers
-from unigeo.producer.encoders.tower_settings import ClassesSettings
+from unigeo.producer.encoders.model_settings import ModelSettings, to_json
+from unigeo.producer.encoders.number_heads import NumberHeads
+from unigeo.producer.encoders.plain_numbers import NumberProjection, number_count, plain_numbers
+from unigeo.producer.encoders.tower_settings import (
+    ClassesSettings,
+    ImageSettings,
+    SurfaceSettings,
+)
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.training.optimizer import build_optimizer
 from unigeo.producer.training.processes import Processes
@@ -18,7 +24,9 @@ from unigeo.producer.training.step import TrainingBatch, compute_gradients
 from unigeo.schemas.errors import ModelError
 
 SETTINGS = model_settings().with_towers(text=None)
-TOWERS = SETTINGS.towers
+TOWERS = {name: SETTINGS.pixel_tower(name) for name in SETTINGS.pixel_modalities}
+ADDING = SETTINGS.with_towers(**{n: replace(one, numbers=True) for n, one in TOWERS.items()})
+_CHANNELS = {ImageSettings: "channels", SurfaceSettings: "views"}
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +35,11 @@ def samples() -> Samples:
     return observe(world, world.locations(SMALL.batch, 0), None, SETTINGS.modalities)
 
 
-def model_with_heads(samples: Samples) -> UniGeoCLIP:
-    model = UniGeoCLIP(SETTINGS)
-    inputs = {name: samples.inputs[name] for name in SETTINGS.pixel_modalities}
-    model.heads = NumberHeads(SETTINGS, inputs)
+def model_with_heads(samples: Samples, settings: ModelSettings = SETTINGS) -> UniGeoCLIP:
+    model = UniGeoCLIP(settings)
+    inputs = {name: samples.inputs[name] for name in settings.pixel_modalities}
+    model.measure_numbers(inputs)
+    model.heads = NumberHeads(settings, inputs)
     return model
 
 
@@ -52,6 +61,8 @@ def test_numbers_are_those_of_numpy() -> None:
         expected = [np.ma.filled(one, 0) for one in expected]  # 0 where nothing is known
         found = plain_numbers(torch.from_numpy(patches), tower)
         np.testing.assert_allclose(found, np.concatenate(expected, axis=1), rtol=1e-5, atol=1e-4)
+        channels = replace(tower, **{_CHANNELS[type(tower)]: patches.shape[1]})
+        assert found.shape[1] == number_count(channels)
 
 
 def test_numbers_of_classes_are_shares() -> None:
@@ -61,6 +72,7 @@ def test_numbers_of_classes_are_shares() -> None:
         classes=("water", "town"), rows=8, cols=8, patch=4, width=8, depth=1, heads=1
     )
     shares = plain_numbers(codes, tower)
+    assert shares.shape[1] == number_count(tower)
     assert shares.tolist() == [[0, 4 / 64, 0, 4 / 16, 0, 1]]
 
 
@@ -98,9 +110,12 @@ def test_losses_of_parts_of_a_batch_add_up(samples: Samples) -> None:
     assert loss(slice(0, 11)) + loss(slice(11, None)) == pytest.approx(loss(slice(None)), rel=1e-4)
 
 
-def test_towers_learn_to_keep_their_numbers(samples: Samples) -> None:
+@pytest.mark.parametrize(("towers", "part"), [(SETTINGS, 0.6), (ADDING, 0.2)])
+def test_towers_learn_to_keep_their_numbers(
+    samples: Samples, towers: ModelSettings, part: float
+) -> None:
     """By gradient alone the error falls to a part of what it was."""
-    model, settings = model_with_heads(samples), replace(SMALL, numbers=100.0, rate=3e-3)
+    model, settings = model_with_heads(samples, towers), replace(SMALL, numbers=100.0, rate=3e-3)
     optimizer = build_optimizer(model, settings)
     batch = TrainingBatch(0, samples, np.arange(len(samples)))
     losses = []
@@ -108,7 +123,7 @@ def test_towers_learn_to_keep_their_numbers(samples: Samples) -> None:
         optimizer.zero_grad()
         losses.append(float(compute_gradients(model, batch, settings, Processes()).loss))
         optimizer.step()
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < part * losses[0]
 
 
 def test_heads_are_not_saved(samples: Samples, tmp_path: object) -> None:
@@ -122,3 +137,50 @@ def test_a_weight_without_sense_is_refused() -> None:
     with pytest.raises(ModelError, match="numbers must not be negative"):
         replace(SMALL, numbers=-1.0)
     assert "numbers" not in SMALL.identity() and replace(SMALL, numbers=1.0).identity()["numbers"]
+
+
+def test_a_tower_adds_a_linear_map_of_its_numbers(samples: Samples) -> None:
+    for name in TOWERS:
+        plain, adding = UniGeoCLIP(SETTINGS).encoders[name], UniGeoCLIP(ADDING).encoders[name]
+        inputs = samples.inputs[name]
+        projection = adding.numbers
+        assert isinstance(projection, NumberProjection)
+        torch.testing.assert_close(adding(inputs), plain(inputs))  # it begins as the tower without
+        torch.nn.init.normal_(projection.weight)
+        torch.testing.assert_close(adding(inputs), plain(inputs))  # unmeasured numbers are 0
+        projection.measure(inputs)
+        numbers = plain_numbers(inputs, TOWERS[name]).double()
+        std = numbers.std(dim=0)
+        scaled = torch.where(std > 1e-6, (numbers - numbers.mean(dim=0)) / std, 0).clamp(-10, 10)
+        expected = plain(inputs).double() + scaled @ projection.weight.double().T
+        torch.testing.assert_close(adding(inputs).double(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_modality_observed_nowhere_predicts_and_adds_nothing(samples: Samples) -> None:
+    inputs = {name: values[:1] for name, values in samples.inputs.items()}
+    model = model_with_heads(replace(samples, inputs=inputs), ADDING)
+    vectors = {name: model.encode(name, inputs[name]) for name in TOWERS}
+    present = {name: torch.ones(1, dtype=torch.bool) for name in TOWERS}
+    assert model.heads is not None
+    assert model.heads.loss(vectors, inputs, present, 1).item() == 0
+    for name in TOWERS:
+        torch.testing.assert_close(vectors[name], UniGeoCLIP(SETTINGS).encode(name, inputs[name]))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_scale_of_numbers_is_saved_with_the_model(
+    samples: Samples, tmp_path: object, half: bool
+) -> None:
+    model = model_with_heads(samples, ADDING)
+    for name in TOWERS:
+        torch.nn.init.normal_(model.encoders[name].numbers.weight, std=0.02)
+    model.heads = None
+    save_model(model, None, f"{tmp_path}/model", half=half)
+    read = load_model(f"{tmp_path}/model")[0]
+    assert read.settings == ADDING
+    for name in TOWERS:
+        cosines = (
+            read.encode(name, samples.inputs[name]) * model.encode(name, samples.inputs[name])
+        ).sum(dim=1)
+        assert cosines.min() > (0.999 if half else 1 - 1e-5)
+    assert "numbers" not in str(to_json(SETTINGS)), "models of before keep their settings"

@@ -3,9 +3,10 @@
 The mean in the shared space stays comparable with words and coordinates. The projection is fitted
 on training locations. The directions in which a modality varies little are strengthened by the
 fourth root of their variance, so that they are not lost beside the few that carry most of it; the
-modalities are laid side by side, and their principal directions are kept. The first 64 lead, so
-that the leading numbers serve alone, then come the others in parts that double the whole. Within
-each part a random rotation spreads the directions over all numbers, so that int8 keeps all of them.
+modalities are laid side by side, and their principal directions are kept, those that vary most a
+little strengthened. The first 64 lead, so that the leading numbers serve alone, then come the
+others in parts that double the whole. Within each part a random rotation spreads the directions
+over all numbers, so that int8 keeps all of them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ from unigeo.schemas.errors import ModelError
 _POWER = 0.25
 """Power of a direction's variance by which it is divided within a modality."""
 _LEVEL = 0.125
-"""The same among the principal directions of all modalities."""
+"""Power of its variance by which a principal direction of all modalities is multiplied."""
 _COORDINATE = 2.0
 """Weight of the coordinates beside 1 of every other modality."""
 _LEADING = 64
@@ -121,7 +122,7 @@ class FusionMap(nn.Module):
                 f"the vectors of {len(scaled[0])} training locations have {len(variance)} "
                 f"directions, and fused vectors want {self.numbers}; set model.fused to less"
             )
-        kept = directions[:, : self.numbers] * variance[: self.numbers] ** -_LEVEL
+        kept = directions[:, : self.numbers] * variance[: self.numbers] ** _LEVEL
         kept = np.concatenate(list(_rotated_parts(kept, seed)), axis=1)
         ends = np.cumsum([own.shape[1] for own in maps.values()])[:-1]
         for (name, own), part in zip(maps.items(), np.split(kept, ends), strict=True):

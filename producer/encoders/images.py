@@ -7,6 +7,7 @@ from torch.nn.functional import interpolate
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from unigeo.producer.encoders.modality_encoder import ModalityEncoder
+from unigeo.producer.encoders.plain_numbers import NumberProjection
 from unigeo.producer.encoders.pretrained import checkpoint_tower, load_tower
 from unigeo.producer.encoders.tower_settings import ImageSettings
 
@@ -43,6 +44,7 @@ class ImageEncoder(ModalityEncoder):
             self.tower = _build_tower(settings)
         width = settings.width
         self.projection = nn.Identity() if width == dimension else nn.Linear(width, dimension)
+        self.numbers = NumberProjection(settings, dimension) if settings.numbers else None
 
     def forward(
         self,
@@ -51,7 +53,7 @@ class ImageEncoder(ModalityEncoder):
         """Encode images; the vectors are not normalized."""
         pooled: Tensor = self.tower(pixel_values=self.pixels(images)).pooler_output
         vectors: Tensor = self.projection(pooled)
-        return vectors
+        return vectors if self.numbers is None else vectors + self.numbers(images)
 
     def patch_tokens(
         self,

@@ -17,7 +17,9 @@ _FIRST = re.compile(
     r"frequencies|registers|scale_\w+|embedding\.|tower\.(embeddings|cls_token|reg_token|pos_embed|patch_embed)"
 )
 _BLOCK = re.compile(r"(?:tower\.(?:encoder\.layers|blocks)|blocks|perceptrons\.\d+\.hidden)\.(\d+)")
-_LAST = re.compile(r"projection|norm|perceptrons\.\d+\.head|tower\.(post_layernorm|\w*norm|head)")
+_LAST = re.compile(
+    r"projection|numbers|norm|perceptrons\.\d+\.head|tower\.(post_layernorm|\w*norm|head)"
+)
 
 
 def layers(model: UniGeoCLIP) -> dict[str, list[tuple[int, list[nn.Parameter]]]]:

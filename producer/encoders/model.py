@@ -30,6 +30,7 @@ from unigeo.producer.encoders.model_folders import (
 from unigeo.producer.encoders.model_settings import ModelSettings, from_json, to_json
 from unigeo.producer.encoders.number_heads import NumberHeads
 from unigeo.producer.encoders.patch_transformer import PatchTransformer
+from unigeo.producer.encoders.plain_numbers import NumberProjection
 from unigeo.producer.encoders.satclip import SatclipEncoder
 from unigeo.producer.encoders.surface import SurfaceEncoder
 from unigeo.producer.encoders.text import TextEncoder
@@ -180,6 +181,17 @@ class UniGeoCLIP(nn.Module):
             )
         check_shape(self.settings, modality, inputs)
         return self.encoders[self.settings.tower_of(modality)]
+
+    def measure_numbers(self, samples: Mapping[str, Shaped[Tensor, "point ..."]]) -> None:
+        """Measure the scale of the plain numbers of towers that add them to their vectors.
+
+        Args:
+            samples: observations of some locations, at least of the modalities with such towers.
+        """
+        for name in self.settings.pixel_modalities:
+            numbers = self.encoders[name].numbers if name in self.encoders else None
+            if isinstance(numbers, NumberProjection):
+                numbers.measure(samples[name])
 
     def forward(
         self, inputs: Mapping[str, Shaped[Tensor, "point ..."]]

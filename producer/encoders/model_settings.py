@@ -12,6 +12,7 @@ from unigeo.producer.encoders.tower_settings import (
     ClassesSettings,
     CoordinateSettings,
     ImageSettings,
+    PatchSettings,
     SurfaceSettings,
     TextSettings,
     TransformerSettings,
@@ -125,6 +126,12 @@ class ModelSettings:
         return tuple(
             name for name in self.towers if self.encoder(name) not in ("coordinate", "text")
         )
+
+    def pixel_tower(self, modality: str) -> PatchSettings:
+        """Return the settings of the tower that encodes a modality of pixels."""
+        tower = self.towers[self.tower_of(modality)]
+        assert isinstance(tower, PatchSettings), modality
+        return tower
 
     @property
     def fused_modalities(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from unigeo.producer.encoders.modality_encoder import ModalityEncoder
+from unigeo.producer.encoders.plain_numbers import NumberProjection
 from unigeo.producer.encoders.tower_settings import ClassesSettings, SurfaceSettings
 
 
@@ -33,6 +34,7 @@ class PatchTransformer(ModalityEncoder):
         self._grid = settings.grid
         width = settings.width
         self.projection = nn.Identity() if width == dimension else nn.Linear(width, dimension)
+        self.numbers = NumberProjection(settings, dimension) if settings.numbers else None
 
     def channels(
         self, patches: Shaped[Tensor, "point view row col"]
@@ -45,7 +47,7 @@ class PatchTransformer(ModalityEncoder):
     ) -> Float[Tensor, "point dimension"]:
         """Encode patches; the vectors are not normalized."""
         vectors: Tensor = self.projection(self.tower(self.channels(patches)))
-        return vectors
+        return vectors if self.numbers is None else vectors + self.numbers(patches)
 
     def patch_tokens(
         self, patches: Shaped[Tensor, "point view row col"]

@@ -130,6 +130,9 @@ class PatchSettings(TransformerSettings):
     """Side of the square that becomes one token, in pixels."""
     sides_m: tuple[float, ...] = field(default=(), metadata=LATER)
     """Side of each view of a patch on the ground in metres, as in training; empty: unknown."""
+    numbers: bool = field(default=False, metadata=LATER)
+    """Whether a linear map of plain numbers of the pixels (means, deviations, shares of classes) is
+    added to the transformer's vector, so that probes can read them from it."""
 
     @property
     def size(self) -> tuple[int, int]:

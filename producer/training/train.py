@@ -136,9 +136,9 @@ class _Training:
         )
         observe_seconds = time.monotonic() - start
         torch.manual_seed(self.model_settings.seed)
-        model = UniGeoCLIP(self.model_settings).to(self.device)
-        if self.settings.numbers:
-            model.heads = self._heads(data).to(self.device)
+        model = UniGeoCLIP(self.model_settings)
+        self._measure_numbers(model, data)
+        model.to(self.device)
         optimizer = build_optimizer(model, self.settings)
         state = TrainingState(model, optimizer, MeanWeights(model, self.settings.ema))
         first = load_checkpoint(self.work_folder, state, self.run)
@@ -186,8 +186,13 @@ class _Training:
         vectors = embed(model, samples.take(torch.nonzero(whole)[:, 0]), self.device)
         model.fusion.fit({name: vectors[name] for name in usual}, self.model_settings.seed)
 
-    def _heads(self, data: TrainingData) -> NumberHeads:
-        """Build the heads of plain numbers, scaled by what the first process observes."""
+    def _measure_numbers(self, model: UniGeoCLIP, data: TrainingData) -> None:
+        """Scale the plain numbers of the pixels by what the first process observes; add heads."""
+        towers = [
+            self.model_settings.pixel_tower(name) for name in self.model_settings.pixel_modalities
+        ]
+        if not self.settings.numbers and not any(tower.numbers for tower in towers):
+            return
         samples = None
         if self.processes.is_first:
             seen = data.observe(data.lonlat[:SCALE_LOCATIONS])
@@ -195,7 +200,10 @@ class _Training:
                 name: seen.inputs[name][seen.present[name]]
                 for name in self.model_settings.pixel_modalities
             }
-        return NumberHeads(self.model_settings, self.processes.broadcast(samples))
+        samples = self.processes.broadcast(samples)
+        model.measure_numbers(samples)
+        if self.settings.numbers:
+            model.heads = NumberHeads(self.model_settings, samples)
 
     def _records(
         self,

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.model_settings import ModelSettings
@@ -29,6 +30,8 @@ from unigeo.schemas.errors import ModelError
 MEASURE_S = 1.5
 """Seconds, about, for which observing and steps are each measured."""
 _FIRST_SAMPLES = 32
+_GROWTH = 4
+"""Factor from one number of samples that is timed to the next."""
 _TEXT_SAMPLES = (256, 1024)
 """Numbers of texts from which a tokenizer is learned to see how its time grows."""
 
@@ -85,24 +88,27 @@ def rehearse_training(
         )
     train_lonlat = lonlat[~out]
     tokenizer, tokenizer_s = _rehearse_tokenizer(observations, model_settings, train_lonlat)
-    samples, sample_s = _observe_some(
-        lambda part: observe(observations, part, tokenizer, model_settings.modalities),
-        train_lonlat,
-        seconds,
-    )
     gallery = min(int(out.sum()), -(-settings.gallery // SLAB) * SLAB)
     kept = (
         not settings.fresh
         and len(train_lonlat) * sample_bytes(model_settings) <= 1e9 * settings.kept_gb
     )
+    samples, sample_s = _observe_some(
+        lambda part: observe(observations, part, tokenizer, model_settings.modalities),
+        train_lonlat,
+        seconds,
+        together=kept,
+    )
     observed = gallery + (len(train_lonlat) if kept else 0)
-    model = UniGeoCLIP(model_settings, pretrained=False).to(device)
+    model = UniGeoCLIP(model_settings, pretrained=False)
+    pixels = {name: samples.inputs[name] for name in model_settings.pixel_modalities}
+    model.measure_numbers(pixels)
+    model.to(device)
     embedded, embed_s = _timed(
         lambda: embed(model, samples.take(np.arange(min(len(samples), 64))), device)
     )
     embed_s /= len(next(iter(embedded.values())))
     if settings.numbers:
-        pixels = {name: samples.inputs[name] for name in model_settings.pixel_modalities}
         model.heads = NumberHeads(model_settings, pixels).to(device)
     step_s = _rehearse_steps(model, samples, settings, device, seconds)
     model.heads = None
@@ -147,18 +153,45 @@ def _rehearse_tokenizer(
 
 
 def _observe_some(
-    observe_samples: Callable[[np.ndarray], Samples], lonlat: np.ndarray, seconds: float
+    observe_samples: Callable[[np.ndarray], Samples],
+    lonlat: Float[np.ndarray, "location 2"],
+    seconds: float,
+    together: bool,
 ) -> tuple[Samples, float]:
-    """Observe locations until it took a while; return them and the seconds of one."""
+    """Observe locations until it took a while; return them and the seconds of one.
+
+    A run that keeps its samples observes all locations `together`: neighbours share what was read
+    of a raster. So neighbours are observed here, and the largest part counts, in which the share is
+    closest to that of the whole run.
+    """
     observe_samples(lonlat[:1])  # opens files and fills caches
-    # Locations far apart in the order are far apart on the ground, as those of a whole run are.
-    parts, spent, count, done = [], 0.0, _FIRST_SAMPLES, 0
-    while done < len(lonlat) and spent < seconds:
-        part, part_s = _timed(partial(observe_samples, lonlat[done : done + count]))
+    parts: list[Samples] = []
+    times: list[float] = []
+    count, done = _FIRST_SAMPLES, 0
+    while done < len(lonlat) and sum(times) < seconds:
+        # In the order of the locations those that follow each other are far apart on the ground.
+        some = _neighbours(lonlat, done, count) if together else lonlat[done : done + count]
+        part, part_s = _timed(partial(observe_samples, some))
         parts.append(part)
-        spent, done = spent + part_s, done + len(part)
-        count = max(1, min(4 * count, int(count * (seconds - spent) / max(part_s, 1e-9))))
-    return Samples.concatenate(parts), spent / done
+        times.append(part_s)
+        done += len(part)
+        count = max(
+            1, min(_GROWTH * count, int(count * (seconds - sum(times)) / max(part_s, 1e-9)))
+        )
+    lengths = [len(part) for part in parts]
+    largest = int(np.argmax(lengths))
+    each_s = times[largest] / lengths[largest] if together else sum(times) / done
+    return Samples.concatenate(parts), each_s
+
+
+def _neighbours(
+    lonlat: Float[np.ndarray, "location 2"], number: int, count: int
+) -> Float[np.ndarray, "near 2"]:
+    """Return a location and those nearest to it, `count` in all."""
+    offset = lonlat - lonlat[number]
+    offset[:, 0] *= np.cos(np.deg2rad(lonlat[number, 1]))
+    squares = np.square(offset).sum(axis=1)
+    return lonlat[np.argpartition(squares, min(count, len(lonlat)) - 1)[:count]]
 
 
 def _rehearse_steps(
@@ -171,20 +204,29 @@ def _rehearse_steps(
     """Return the seconds of one step, by a few with the samples at hand."""
     state = TrainingState(model, build_optimizer(model, settings), MeanWeights(model, settings.ema))
     model.train()
-    # A batch that would take long is estimated by a part of it.
-    size = min(settings.batch, _FIRST_SAMPLES)
-    spent_s = 0.0
+    # A batch that would take long is estimated by parts of it: a step of few samples takes more
+    # for each than one of many, so the times of two sizes are extrapolated.
+    size, spent_s, budget_s = min(settings.batch, _FIRST_SAMPLES), 0.0, 3 * seconds
+    known: list[tuple[int, float]] = []
     while True:
         rows = np.resize(np.arange(len(samples)), size)
         batch = TrainingBatch(0, samples.take(rows).to(device), rows)
         step = partial(train_step, state, batch, settings, Processes(), device, False)
-        _, first_s = _timed(step)  # allocates memory, and compiles where blocks are compiled
+        if not known or device.type != "cpu":
+            spent_s += _timed(step)[1]  # allocates memory, and compiles where blocks are compiled
         times = [_timed(step)[1]]
-        spent_s += first_s + times[0]
-        if size == settings.batch or spent_s + 2 * times[0] * settings.batch / size > 2 * seconds:
+        spent_s += times[0]
+        larger = min(settings.batch, _GROWTH * size)
+        if size == settings.batch or spent_s + times[0] * larger / size > budget_s:
             break
-        size = settings.batch
+        known.append((size, times[0]))
+        size = larger
     while spent_s < seconds and len(times) < 20:
         times.append(_timed(step)[1])
         spent_s += times[-1]
-    return float(np.mean(times)) * settings.batch / size
+    mean_s = float(np.mean(times))
+    each_s = mean_s / size
+    if known:
+        less, less_s = known[-1]
+        each_s = max(0.0, min(each_s, (mean_s - less_s) / (size - less)))
+    return mean_s + (settings.batch - size) * each_s

@@ -321,7 +321,7 @@ def georeference(grid: Grid) -> dict[str, Any]:
 
 
 def georeferenced(attributes: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
-    """Return the attributes of a group with those of its grid, and the conventions' registrations."""
+    """Return the attributes of a group with those of its grid, and all registrations."""
     crs = {"proj:projjson": projjson(grid.crs)}
     return registered({**attributes, **georeference(grid), **crs})
 
@@ -329,8 +329,8 @@ def georeferenced(attributes: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
 def georeferenced_array(attributes: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
     """Return the attributes of an array as `georeferenced` does those of a group.
 
-    PROJJSON is inherited from the group, as the `proj` convention has it: in every array it would be
-    half of the metadata, which readers load first.
+    PROJJSON is inherited from the group, as the `proj` convention has it: in every array it would
+    be half of the metadata, which readers load first.
     """
     return registered({**attributes, **georeference(grid)})
 
