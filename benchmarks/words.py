@@ -144,7 +144,7 @@ def phrases_of(concepts: Concepts, *, mapped: bool) -> Texts:
 
 def open_model(folder: str) -> tuple[Any, Any]:
     """Return a model that encodes text, and its tokenizer."""
-    from unigeo.producer.encoders.model import load_model
+    from unigeo.producer.encoders.saved_models import load_model
 
     model, tokenizer = load_model(folder)
     if tokenizer is None:

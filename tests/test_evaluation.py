@@ -16,8 +16,8 @@ from torch import Tensor
 
 from unigeo.client.probing.folds import blocked_folds
 from unigeo.producer.commands.cli import main
-from unigeo.producer.encoders.model import load_model
 from unigeo.producer.encoders.presets import tiny
+from unigeo.producer.encoders.saved_models import load_model
 from unigeo.producer.evaluation import evaluate, geocells, retrieval_sections, table_probes
 from unigeo.producer.evaluation.answer_sets import KINDS, answer_sets
 from unigeo.producer.evaluation.calibration import (

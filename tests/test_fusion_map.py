@@ -11,8 +11,8 @@ from support.training_runs import SMALL, model_settings
 
 from unigeo import client
 from unigeo.producer.encoders.fusion import FusionMap
-from unigeo.producer.encoders.model import load_model, save_model
 from unigeo.producer.encoders.model_settings import from_json, to_json
+from unigeo.producer.encoders.saved_models import load_model, save_model
 from unigeo.producer.observations.patches import Patches
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.pipeline.pipeline import carry_out

@@ -21,7 +21,8 @@ from benchmarks.producer import gpu_docs, gpu_run, model_parts
 from benchmarks.producer.carried import direct, open_carried
 from benchmarks.producer.gpu_data import carry
 from benchmarks.producer.waves import Waves, model_settings
-from unigeo.producer.encoders.model import UniGeoCLIP, load_model, save_model
+from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.encoders.saved_models import load_model, save_model
 from unigeo.producer.encoders.text import train_tokenizer
 from unigeo.producer.observations.folder.folder_observations import FolderObservations
 from unigeo.producer.observations.folder.open_folder import open_observations

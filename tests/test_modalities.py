@@ -18,9 +18,10 @@ from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 
 from unigeo import client
-from unigeo.producer.encoders.model import UniGeoCLIP, load_model
+from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.model_settings import from_json, to_json
 from unigeo.producer.encoders.presets import tiny
+from unigeo.producer.encoders.saved_models import load_model
 from unigeo.producer.observations.folder.folder_observations import FolderObservations
 from unigeo.producer.observations.folder.open_folder import open_observations
 from unigeo.producer.observations.forms import Form, default_forms

@@ -11,15 +11,10 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from unigeo.producer.encoders.model import (
-    UniGeoCLIP,
-    load_model,
-    model_hash,
-    read_settings,
-    save_model,
-)
+from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.model_settings import ModelSettings, from_json, to_json
 from unigeo.producer.encoders.presets import base, small, tiny
+from unigeo.producer.encoders.saved_models import load_model, model_hash, read_settings, save_model
 from unigeo.producer.encoders.surface import SurfaceEncoder, low_ground
 from unigeo.producer.encoders.text import tokenize, train_tokenizer
 from unigeo.producer.encoders.tower_settings import SurfaceSettings, TextSettings

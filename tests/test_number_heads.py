@@ -7,10 +7,11 @@ import pytest
 import torch
 from support.training_runs import SMALL, model_settings
 
-from unigeo.producer.encoders.model import UniGeoCLIP, load_model, save_model
+from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.model_settings import ModelSettings, to_json
 from unigeo.producer.encoders.number_heads import NumberHeads
 from unigeo.producer.encoders.plain_numbers import NumberProjection, number_count, plain_numbers
+from unigeo.producer.encoders.saved_models import load_model, save_model
 from unigeo.producer.encoders.tower_settings import (
     ClassesSettings,
     ImageSettings,

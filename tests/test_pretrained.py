@@ -17,9 +17,10 @@ from transformers import (
 )
 
 from unigeo.producer.encoders.images import ImageEncoder
-from unigeo.producer.encoders.model import UniGeoCLIP, load_model, save_model
+from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.presets import base, small
 from unigeo.producer.encoders.pretrained import fit_to_checkpoint
+from unigeo.producer.encoders.saved_models import load_model, save_model
 from unigeo.producer.encoders.text import tokenize, tokenizer_for
 from unigeo.producer.encoders.tower_settings import ImageSettings
 from unigeo.producer.observations.forms import default_forms

@@ -99,7 +99,7 @@ def test_stored_vectors_are_the_encoder_s(product: Product) -> None:
     """A sampled cell is what the model says of its centre, within the quantization's error."""
     import torch
 
-    from unigeo.producer.encoders.model import load_model
+    from unigeo.producer.encoders.saved_models import load_model
 
     folder, _ = product
     field = client.open_field(str(folder / "denver.zarr"))
@@ -238,7 +238,7 @@ from pathlib import Path
 from support import stores
 import torch
 
-from unigeo.producer.encoders.model import load_model
+from unigeo.producer.encoders.saved_models import load_model
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.raster.encoding import encoder_of
 from unigeo.producer.raster.local_executor import rasterize

@@ -27,9 +27,9 @@ from unigeo.producer.api import (
     plan,
 )
 from unigeo.producer.encoders.modality_encoder import ModalityEncoder
-from unigeo.producer.encoders.model import save_model
 from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.satclip import SatclipEncoder
+from unigeo.producer.encoders.saved_models import save_model
 from unigeo.producer.encoders.text import train_tokenizer
 from unigeo.producer.encoders.tower_settings import ClassesSettings, ImageSettings
 from unigeo.producer.observations.patches import Patches

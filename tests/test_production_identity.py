@@ -19,8 +19,9 @@ import unigeo.client
 import unigeo.producer
 import unigeo.schemas
 from unigeo.producer.commands.cli import produce
-from unigeo.producer.encoders.model import UniGeoCLIP, model_hash, save_model
+from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.presets import tiny
+from unigeo.producer.encoders.saved_models import model_hash, save_model
 from unigeo.producer.observations.forms import default_forms
 from unigeo.producer.publishing.publish import publish
 from unigeo.producer.raster.dask_cluster import ANY_PORT

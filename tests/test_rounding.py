@@ -10,8 +10,9 @@ import rounding
 import xarray as xr
 from support.children import child
 
-from unigeo.producer.encoders.model import UniGeoCLIP, save_model
+from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.presets import tiny
+from unigeo.producer.encoders.saved_models import save_model
 from unigeo.producer.observations.forms import default_forms
 from unigeo.producer.observations.synthetic.world import World
 
@@ -23,7 +24,7 @@ from pathlib import Path
 from support import stores
 import torch
 
-from unigeo.producer.encoders.model import load_model
+from unigeo.producer.encoders.saved_models import load_model
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.raster.encoding import encoder_of
 from unigeo.producer.raster.local_executor import rasterize

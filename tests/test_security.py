@@ -19,7 +19,7 @@ from support import stores
 from unigeo import client
 from unigeo.client.encoding.coordinate_encoder import load_encoder
 from unigeo.client.field.search import load_concepts
-from unigeo.producer.encoders.model import load_model
+from unigeo.producer.encoders.saved_models import load_model
 from unigeo.producer.observations.file_contents import ReplacedError
 from unigeo.producer.observations.forms import default_forms
 from unigeo.producer.observations.raster_files.band_facts import Stated

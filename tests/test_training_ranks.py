@@ -12,7 +12,7 @@ import pytest
 import torch
 from support.training_runs import NOISY, logged_metrics, model_settings, start
 
-from unigeo.producer.encoders.model import load_model
+from unigeo.producer.encoders.saved_models import load_model
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.training.train import train
 

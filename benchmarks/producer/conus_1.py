@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from unigeo.producer.encoders.model import load_model, save_model
+from unigeo.producer.encoders.saved_models import load_model, save_model
 
 NAME = "conus-1"
 RESOLUTION_M, STEPS, NUMBERS = 10_000, 900, 96

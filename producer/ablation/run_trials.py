@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unigeo.producer.ablation.run_metrics import by_pair, metric
 from unigeo.producer.ablation.trials import ERROR, RESULT, Trial, trial_folder
-from unigeo.producer.encoders.model import load_model
+from unigeo.producer.encoders.saved_models import load_model
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import only
 from unigeo.producer.training.train import default_device, train

@@ -11,7 +11,8 @@ from jaxtyping import Float32
 from tokenizers import Tokenizer
 
 from unigeo.producer.encoders.encoder_inputs import check_ground, encoder_inputs
-from unigeo.producer.encoders.model import UniGeoCLIP, load_model, save_model
+from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.encoders.saved_models import load_model, save_model
 from unigeo.schemas.errors import ModelError
 
 

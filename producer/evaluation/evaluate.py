@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from unigeo.client.probing.suites import load_suite
-from unigeo.producer.encoders.model import load_model, model_hash
+from unigeo.producer.encoders.saved_models import load_model, model_hash
 from unigeo.producer.evaluation import retrieval_sections, vector_sections
 from unigeo.producer.evaluation.downstream.benchmarks import DOWNSTREAM
 from unigeo.producer.evaluation.holdouts import (

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from unigeo.producer.encoders.checkpoints import check_checkpoints
-from unigeo.producer.encoders.model import check_model_folder, model_hash, read_settings
 from unigeo.producer.encoders.model_folders import model_folder
 from unigeo.producer.encoders.model_settings import ModelSettings
+from unigeo.producer.encoders.saved_models import check_model_folder, model_hash, read_settings
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import only
 from unigeo.producer.pipeline.recipe import recipe

@@ -64,7 +64,7 @@ def open_model(folder: Path) -> tuple["UniGeoCLIP", "Tokenizer | None", str]:
     Raises:
         ModelError: if the model is not complete, or was replaced while it was read.
     """
-    from unigeo.producer.encoders.model import load_model, model_hash
+    from unigeo.producer.encoders.saved_models import load_model, model_hash
 
     weights = model_hash(folder)
     model, tokenizer = load_model(folder)

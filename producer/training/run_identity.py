@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unigeo.producer.encoders.model import read_settings
 from unigeo.producer.encoders.model_settings import ModelSettings, to_json
+from unigeo.producer.encoders.saved_models import read_settings
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.provenance import deciding, without_told
 from unigeo.producer.sources.change_clauses import describe_settings, join_clauses

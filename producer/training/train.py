@@ -11,14 +11,10 @@ from typing import Any
 
 import torch
 
-from unigeo.producer.encoders.model import (
-    UniGeoCLIP,
-    check_model_folder,
-    load_model,
-    save_model,
-)
+from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.number_heads import NumberHeads
+from unigeo.producer.encoders.saved_models import check_model_folder, load_model, save_model
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.training.card import card
 from unigeo.producer.training.checkpoint import (
