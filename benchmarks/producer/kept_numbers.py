@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pyproj import Transformer
 
 from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
 from unigeo import client
@@ -67,11 +66,9 @@ def locations(data: Path) -> np.ndarray:
 
 def cell_centres(field: client.Field, lonlat: np.ndarray) -> np.ndarray:
     """Return longitude and latitude of the centres of the cells that hold the points."""
-    to_cells = Transformer.from_crs("EPSG:4326", field.grid.crs, always_xy=True)
-    side = field.grid.resolution_m
-    cells = np.unique(np.floor(np.stack(to_cells.transform(*lonlat.T), axis=1) / side), axis=0)
-    centres = (cells + 0.5) * side
-    return np.stack(to_cells.transform(*centres.T, direction="INVERSE"), axis=1)
+    rowcol, inside = field.grid.locate(lonlat)
+    rows, cols = np.unique(rowcol[inside], axis=0).T
+    return field.grid.centres()[rows, cols]
 
 
 def numbers_at(lonlat: np.ndarray, data: Path) -> pd.DataFrame:

@@ -207,26 +207,25 @@ def _rehearse_steps(
     # A batch that would take long is estimated by parts of it: a step of few samples takes more
     # for each than one of many, so the times of two sizes are extrapolated.
     size, spent_s, budget_s = min(settings.batch, _FIRST_SAMPLES), 0.0, 3 * seconds
-    known: list[tuple[int, float]] = []
+    smaller: tuple[int, float] | None = None
     while True:
         rows = np.resize(np.arange(len(samples)), size)
         batch = TrainingBatch(0, samples.take(rows).to(device), rows)
         step = partial(train_step, state, batch, settings, Processes(), device, False)
-        if not known or device.type != "cpu":
+        if smaller is None or device.type != "cpu":
             spent_s += _timed(step)[1]  # allocates memory, and compiles where blocks are compiled
         times = [_timed(step)[1]]
         spent_s += times[0]
         larger = min(settings.batch, _GROWTH * size)
         if size == settings.batch or spent_s + times[0] * larger / size > budget_s:
             break
-        known.append((size, times[0]))
-        size = larger
+        smaller, size = (size, times[0]), larger
     while spent_s < seconds and len(times) < 20:
         times.append(_timed(step)[1])
         spent_s += times[-1]
     mean_s = float(np.mean(times))
     each_s = mean_s / size
-    if known:
-        less, less_s = known[-1]
+    if smaller is not None:
+        less, less_s = smaller
         each_s = max(0.0, min(each_s, (mean_s - less_s) / (size - less)))
     return mean_s + (settings.batch - size) * each_s
