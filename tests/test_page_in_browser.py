@@ -14,6 +14,7 @@ import pytest
 import rasterio
 import shapely
 import xarray as xr
+from PIL import Image
 from pyproj import Transformer
 from shapely.geometry import box, mapping, shape
 from support import stores
@@ -160,6 +161,40 @@ for (const [city, lonlat] of Object.entries({json.dumps(CITIES)})) {{
         assert np.abs(clicked - expected).max() <= field.grid.resolution_m / 2, city
         row, col = field.grid.cells(np.array([told[city]["lonlat"]]))[0]
         assert (told[city]["row"], told[city]["col"]) == (row, col)
+
+
+def test_a_basemap_of_the_user_s_choice_shows_through_the_picture(
+    page: str, server: RangeServer, site: Path, field: client.Field, tmp_path: Path
+) -> None:
+    tile, opacities = np.array([200, 30, 90]), (1.0, 0.5, 0.0)
+    Image.new("RGB", (256, 256), tuple(tile.tolist())).save(site / "tile.png")
+    told = browse(
+        page,
+        f"""
+await page.uncheck("#outlines");
+await page.check("#mercator");
+await page.fill("#basemap", "{server.url}/tile.png?{{z}}/{{x}}/{{y}}");
+await page.press("#basemap", "Enter");
+await page.evaluate(() => window.unigeo.view.setCamera({{ lonlat: [-105, 39], resolution: 2000 }}));
+await idle();
+const map = await page.locator("#map").boundingBox();
+const clip = {{ x: map.x + map.width / 2, y: map.y + map.height / 2, width: 1, height: 1 }};
+told = [];
+for (const opacity of {list(opacities)}) {{
+  await page.locator("#opacity").fill(String(opacity));
+  await idle();
+  told.push(`{tmp_path}/${{opacity}}.png`);
+  await page.screenshot({{ path: told.at(-1), clip }});
+}}
+""",
+        tmp_path,
+    )
+    picture = xr.open_zarr(site / "conus.zarr", group="preview/1", chunks=None)["coordinate"].values
+    row, col = field.grid.cells(np.array([[-105.0, 39.0]]))[0]
+    for opacity, path in zip(opacities, told, strict=True):
+        seen = np.array(Image.open(path).convert("RGB"))[0, 0]
+        expected = opacity * picture[:, row, col] + (1 - opacity) * tile
+        assert np.abs(seen - expected).max() <= 2, opacity
 
 
 SCORES = """
