@@ -19,7 +19,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from benchmarks.producer import uninstalled  # noqa: F401 - before unigeo
-from unigeo.producer.encoders.model import SETTINGS, TOKENIZER, WEIGHTS, UniGeoCLIP
+from unigeo.producer.encoders.model import UniGeoCLIP
+from unigeo.producer.encoders.model_folders import SETTINGS, TOKENIZER, WEIGHTS
 from unigeo.producer.encoders.model_settings import from_json
 from unigeo.producer.encoders.saved_models import load_model, save_model
 
