@@ -26,6 +26,8 @@ COORDINATE = {
 }  # fmt: skip
 TOWER = {"width": 128, "heads": 4, "depth": 2}
 """Of the three modalities with the finest pictures; the others keep the defaults."""
+PIXELS = ("aerial", "nightlights", "dsm", "greenness", "seasons", "soil", "landcover")
+"""Modalities whose towers add the plain numbers of their pixels to their vectors."""
 TRAINING = {
     "batch": 512, "rate": 0.002, "warmup": 40, "locations": 100_000, "numbers": 2,
     "contrast.exclusion_m": 30_000, "contrast.soft_m": 70_000, "checkpoint_seconds": 120,
@@ -34,6 +36,7 @@ SETTINGS = (
     {"model.dimension": 320}
     | {f"model.coordinate.{key}": value for key, value in COORDINATE.items()}
     | {f"model.{m}.{k}": v for m in ("aerial", "nightlights", "dsm") for k, v in TOWER.items()}
+    | {f"model.{m}.numbers": "true" for m in PIXELS}
     | {f"training.{key}": value for key, value in TRAINING.items()}
 )
 """Settings that differ from the defaults."""
