@@ -44,13 +44,26 @@ def observations(small_folder: Path) -> FolderObservations:
 def in_numpy(observations: FolderObservations, modality: str, lonlat: np.ndarray) -> np.ndarray:
     """Statistics of the patches that the observations give, one value per name, in float64."""
     form, patches = observations.form(modality), observations.patches(modality, lonlat)
-    values = patches.values.astype(np.float64).reshape(len(lonlat), form.shape[0], -1)
+    pixels = patches.values.astype(np.float64)
+    values = pixels.reshape(len(lonlat), form.shape[0], -1)
+    # The middle of the finest view, a quarter as wide; of a view of 8 pixels there is none.
+    size, bands = form.shape[1], form.shape[0] // form.views
+    views = pixels.reshape(len(lonlat), form.views, bands, size, size)
+    finest = views[:, form.sides_m.index(min(form.sides_m))] if size >= 32 else views[:, 0, :0]
+    inner = finest[..., size * 3 // 8 : size * 5 // 8, size * 3 // 8 : size * 5 // 8]
+    inner = inner.reshape(len(lonlat), -1, (size // 4) ** 2)
     if form.encoder == "classes":
-        shares = [(values == number).mean(axis=2) for number in range(1, len(form.classes) + 1)]
-        found = np.stack(shares, axis=-1)
+        parts = [shares(values, len(form.classes)), shares(inner, len(form.classes))]
     else:
-        found = np.stack([values.mean(2), values.std(2), values.max(2) - values.min(2)], axis=-1)
-    return np.where(patches.valid[:, None], found.reshape(len(lonlat), -1), np.nan)
+        moments = np.stack([values.mean(2), values.std(2), np.ptp(values, axis=2)], axis=-1)
+        parts = [moments.reshape(len(lonlat), -1), inner.mean(axis=2)]
+    return np.where(patches.valid[:, None], np.concatenate(parts, axis=1), np.nan)
+
+
+def shares(codes: np.ndarray, classes: int) -> np.ndarray:
+    """Share of each class in the pixels of each view, view by view."""
+    found = [(codes == number).mean(axis=2) for number in range(1, classes + 1)]
+    return np.stack(found, axis=-1).reshape(len(codes), -1)
 
 
 def at_centres(folder: Path, names: list[str], lonlat: np.ndarray) -> np.ndarray:
@@ -115,13 +128,17 @@ def test_names_units_and_sources(observations: FolderObservations) -> None:
     columns = columns_of(observations, MODALITIES)
     names = names_of(columns)
     assert [one.modality for one in columns] == ["aerial", "dsm", "landcover"]
-    assert len(names) == len(set(names)) == 3 * 3 * 2 + 3 + 3 + 1 + 3 + 1
-    assert names[:3] == ("aerial_red_1km_mean", "aerial_red_1km_std", "aerial_red_1km_range")
-    assert {"aerial_blue_6km_range", "dsm_2km_std", "dsm_point"} <= set(names)
-    assert names[-4:] == (
+    assert len(names) == len(set(names)) == (3 * 3 * 2 + 3 + 3) + (3 + 1) + (3 + 3 + 1)
+    assert names[:3] == ("aerial_red_6km_mean", "aerial_red_6km_std", "aerial_red_6km_range")
+    assert names[18:21] == tuple(f"aerial_{c}_250m_mean" for c in ("red", "green", "blue"))
+    assert {"aerial_blue_1km_range", "dsm_2km_std", "dsm_point"} <= set(names)
+    assert names[-7:] == (
         "landcover_3km_open_water",
         "landcover_3km_town",
         "landcover_3km_status_class",
+        "landcover_750m_open_water",
+        "landcover_750m_town",
+        "landcover_750m_status_class",
         "landcover_point",
     )
     told = {one.name: one for one in describe_columns(columns, observations.provenance())}

@@ -13,6 +13,10 @@ from unigeo.schemas.store.layout import STATUS_SUFFIX
 
 STATISTICS = ("mean", "std", "range")
 """Statistics of each band of a view, in the order of the columns."""
+_PART = 4
+"""Part of a view's side that is the side of its middle."""
+_LEAST_PX = 8
+"""Pixels of the side of a middle; a smaller one says little more than the centre's pixel."""
 _COLOURS = ("red", "green", "blue")
 _MOST_LETTERS = 40
 """Letters of a band's or class's name in that of a covariate."""
@@ -20,13 +24,16 @@ _MOST_LETTERS = 40
 
 @dataclass(frozen=True, eq=False)
 class ModalityColumns:
-    """The covariates of one modality: statistics view by view, then the pixel at the centre."""
+    """The covariates of one modality: statistics view by view, then the pixel at the centre.
+
+    The middle of the finest view counts as one more view, of whose bands only means are taken.
+    """
 
     modality: str
     form: Form
     rasters: ModalityRasters
     statistics: tuple[str, ...]
-    """Names of the statistics: of each view and band, or of each view and class."""
+    """Names of the statistics: of each band or class of each view, and then of the middle."""
     points: tuple[str, ...]
     """Name of the centre's pixel in each band."""
 
@@ -34,6 +41,27 @@ class ModalityColumns:
     def names(self) -> tuple[str, ...]:
         """Names of all columns."""
         return self.statistics + self.points
+
+
+@dataclass(frozen=True)
+class Middle:
+    """The square in the middle of a modality's finest view."""
+
+    view: int
+    """Number of the view."""
+    px: int
+    """Side in pixels."""
+    side_m: float
+    """Side on the ground."""
+
+
+def middle_of(form: Form) -> Middle | None:
+    """Return the middle of the finest view, a quarter as wide; None where it has few pixels."""
+    px = min(form.shape[1:]) // _PART
+    if px < _LEAST_PX or not form.sides_m:
+        return None
+    view = form.sides_m.index(min(form.sides_m))
+    return Middle(view, px, form.sides_m[view] / _PART)
 
 
 def columns_of(
@@ -48,10 +76,12 @@ def columns_of(
             continue
         form = observations.form(modality)
         bands = _band_names(form, rasters)
-        sides = [_side_text(frame.patch_m) for frame in rasters.frames]
+        sides = [_side_text(side) for side in form.sides_m]
+        middle = middle_of(form)
+        inside = [] if middle is None else [_side_text(middle.side_m)]
         if form.encoder == "classes":
             shares = [_slug(name) or str(number) for number, name in _numbered(form.classes)]
-            inner = [[modality, side, share] for side in sides for share in shares]
+            inner = [[modality, side, share] for side in sides + inside for share in shares]
         else:
             inner = [
                 [modality, band, side, statistic]
@@ -59,6 +89,7 @@ def columns_of(
                 for band in bands
                 for statistic in STATISTICS
             ]
+            inner += [[modality, band, side, "mean"] for side in inside for band in bands]
         statistics = tuple(_unique(parts, taken) for parts in inner)
         points = tuple(_unique([modality, band, "point"], taken) for band in bands)
         columns.append(ModalityColumns(modality, form, rasters, statistics, points))

@@ -9,6 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from unigeo.producer.observations.forms import Form
+from unigeo.producer.raster.covariate_columns import middle_of
 
 _CACHED_NUMBERS = 1 << 17
 """Pixels of the patches that are converted to floats together on a CPU."""
@@ -25,10 +26,31 @@ def patch_statistics(
 
     Returns:
         Float32. Of an image or a surface the mean, the standard deviation (of the pixels, not of a
-        sample) and the range of each band, view by view; of classes the share of each class in
-        the pixels of each view, of which pixels without data are the rest.
+        sample) and the range of each band, view by view, and of the middle of the finest view the
+        mean; of classes the share of each class in the pixels of each view and of that middle, of
+        which pixels without data are the rest.
     """
-    flat = pixels.flatten(2)
+    of_views = _of_pixels(pixels.flatten(2), form)
+    middle = middle_of(form)
+    if middle is None:
+        return of_views
+    bands = pixels.shape[1] // form.views
+    top, left = ((size - middle.px) // 2 for size in pixels.shape[2:])
+    inner = pixels[
+        :,
+        middle.view * bands : (middle.view + 1) * bands,
+        top : top + middle.px,
+        left : left + middle.px,
+    ].flatten(2)
+    if form.encoder == "classes":
+        return torch.cat([of_views, _of_pixels(inner, form)], dim=1)
+    return torch.cat([of_views, inner.double().mean(dim=-1).float()], dim=1)
+
+
+def _of_pixels(
+    flat: Shaped[Tensor, "point channel pixel"], form: Form
+) -> Float[Tensor, "point statistic"]:
+    """Return moments of each channel, or shares of classes."""
     if form.encoder == "classes":
         return _shares(flat, len(form.classes)).float()
     if not len(flat):

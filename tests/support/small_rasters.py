@@ -45,8 +45,8 @@ file = "land.geojson"
 kind = "raster"
 files = ["west.tif", "east.tif"]
 bands = [1, 2, 3]
-patch_m = [1000, 6000]
-patch_px = 8
+patch_m = [6000, 1000]
+patch_px = 32
 units = "digital number"
 [dsm]
 kind = "raster"
@@ -60,7 +60,7 @@ kind = "raster"
 files = ["landcover.tif"]
 bands = [1]
 patch_m = 3000
-patch_px = 8
+patch_px = 32
 [landcover.classes]
 10 = "open water"
 20 = "Town"
