@@ -3,8 +3,9 @@
     python -m benchmarks.producer.conus_1 --out build/conus-1
 
 Trains on the open observations that come with the producer, unless `--model` names a trained
-model; writes the model in float16; and rasterizes with the model as it was written, so that the
-same model gives the same bytes. A training that was stopped goes on with the same command.
+model; fits that model's map to `fused` anew if it has not `--numbers` numbers; writes the model in
+float16; and rasterizes with the model as it was written, so that the same model gives the same
+bytes. A training that was stopped goes on with the same command.
 `OUT/conus-1` then holds `model`, `field.zarr` and `card.md`, which belong into
 `packages/unigeo-conus/unigeo_conus/fields`. `benchmarks.producer.field_sizes` measures what more or
 fewer numbers are worth.
@@ -14,9 +15,19 @@ import argparse
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import torch
+
+from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.saved_models import load_model, save_model
+from unigeo.producer.observations.folder.open_folder import open_observations
+from unigeo.producer.observations.open_conus import DESCRIPTION
+from unigeo.producer.training.dataset import prepare_data
+from unigeo.producer.training.processes import Processes
+from unigeo.producer.training.settings import TrainingSettings
+from unigeo.producer.training.train import fit_fusion
 
 NAME = "conus-1"
 RESOLUTION_M, STEPS, NUMBERS = 10_000, 900, 96
@@ -60,9 +71,23 @@ def produce(*arguments: str, into: Path) -> None:
     subprocess.run([*command, *resolution, *arguments], check=True, cwd=into)
 
 
-def release_model(trained: Path, out: Path) -> None:
-    """Write a trained model again, in float16."""
+def with_numbers(model: UniGeoCLIP, numbers: int) -> UniGeoCLIP:
+    """Return a trained model with another map to fused vectors, fitted as after its training."""
+    if model.settings.fused == numbers:
+        return model
+    other = UniGeoCLIP(replace(model.settings, fused=numbers))
+    towers = {k: v for k, v in model.state_dict().items() if not k.startswith("fusion.")}
+    other.load_state_dict(other.state_dict() | towers)
+    training = TrainingSettings(locations=TRAINING["locations"], seed=model.settings.seed)
+    data = prepare_data(open_observations(DESCRIPTION), other.settings, training, Processes())
+    fit_fusion(other, data, torch.device("cpu"))
+    return other
+
+
+def release_model(trained: Path, out: Path, numbers: int) -> None:
+    """Write a trained model again, in float16, with a map to as many numbers."""
     model, tokenizer = load_model(trained)
+    model = with_numbers(model, numbers)
     documents = {
         path.name: path.read_text(encoding="utf-8")
         for path in map(trained.joinpath, ("card.md", "metrics.json"))
@@ -89,7 +114,7 @@ def main() -> None:
         trained = out / "conus" / "model"
     release = out / NAME
     shutil.rmtree(release, ignore_errors=True)
-    release_model(trained, release / "model")
+    release_model(trained, release / "model", arguments.numbers)
     # A field of all modalities is made, since fused vectors are made of them, and cut.
     whole = out / f"{NAME}.zarr"
     produce("--model", str(release / "model"), "--out", str(whole), *FORM, *TERMS, into=out)

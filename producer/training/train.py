@@ -45,7 +45,7 @@ from unigeo.schemas.errors import ModelError
 from unigeo.schemas.io.atomic_files import write_bytes
 from unigeo.schemas.io.json_text import load_json
 
-__all__ = ["default_device", "embed", "evaluate", "finished_metrics", "train"]
+__all__ = ["default_device", "embed", "evaluate", "finished_metrics", "fit_fusion", "train"]
 
 FUSED_LOCATIONS = 8192
 """Number of training locations on which the map to fused vectors is fitted."""
@@ -95,6 +95,21 @@ def train(
         return _Training(
             observations, model_settings, settings, folder, device, processes, run
         ).execute(progress and processes.is_first)
+
+
+def fit_fusion(model: UniGeoCLIP, data: TrainingData, device: torch.device) -> None:
+    """Fit a trained model's map to fused vectors, if it has one, on training locations."""
+    if model.fusion is None:
+        return
+    samples = data.observe(data.lonlat[:FUSED_LOCATIONS])
+    usual = [
+        name
+        for name in model.fusion.modalities
+        if samples.present[name].float().mean() > FUSED_SHARE
+    ]
+    whole = torch.stack([samples.present[name] for name in usual]).all(dim=0)
+    vectors = embed(model, samples.take(torch.nonzero(whole)[:, 0]), device)
+    model.fusion.fit({name: vectors[name] for name in usual}, model.settings.seed)
 
 
 @dataclass(frozen=True)
@@ -160,27 +175,14 @@ class _Training:
         total = sum(float(weight.detach().double().sum()) for weight in model.parameters())
         assert len(set(self.processes.gather(total))) == 1, "every process has the same weights"
         model.heads = None
-        self._fit_fusion(model, data)
+        if self.processes.is_first:  # which saves the model
+            fit_fusion(model, data, self.device)
         metrics = None
         if data.gallery is not None and flops is not None:
             metrics = evaluate(model, data.gallery, self.device) | self._run_facts(data, flops)
             metrics["seconds"] |= {"observe": round(observe_seconds, 1), "resumed_at_step": first}
             self._save(model, data, metrics)
         return dict(self.processes.broadcast(metrics))
-
-    def _fit_fusion(self, model: UniGeoCLIP, data: TrainingData) -> None:
-        """Fit the map to fused vectors on training locations, in the process that saves it."""
-        if model.fusion is None or not self.processes.is_first:
-            return
-        samples = data.observe(data.lonlat[:FUSED_LOCATIONS])
-        usual = [
-            name
-            for name in model.fusion.modalities
-            if samples.present[name].float().mean() > FUSED_SHARE
-        ]
-        whole = torch.stack([samples.present[name] for name in usual]).all(dim=0)
-        vectors = embed(model, samples.take(torch.nonzero(whole)[:, 0]), self.device)
-        model.fusion.fit({name: vectors[name] for name in usual}, self.model_settings.seed)
 
     def _measure_numbers(self, model: UniGeoCLIP, data: TrainingData) -> None:
         """Scale the plain numbers of the pixels by what the first process observes; add heads."""
