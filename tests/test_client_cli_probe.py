@@ -231,6 +231,22 @@ def test_probe_of_a_suite_writes_what_it_prints(gulf: Path, table: Path, tmp_pat
         assert ended.exit_code == 2 and f"leave out {option[0]}" in ended.stderr
 
 
+def test_a_suite_may_score_one_set_of_features_alone(
+    gulf: Path, table: Path, tmp_path: Path
+) -> None:
+    suite = tmp_path / "suite.toml"
+    suite.write_text(f'[[table]]\nfile = "{table.name}"\ntargets = ["height"]\ncrs = "EPSG:8857"\n')
+    given = ("probe", gulf, "--suite", suite, "--data", table.parent, "--folds", 3)
+    done(*given, "--out", tmp_path / "all.csv")
+    done(*given, "--features", "joined", "--out", tmp_path / "one.csv")
+    every, one = (pd.read_csv(tmp_path / name) for name in ("all.csv", "one.csv"))
+    left_out = every[every["features"].isin(["coordinate", "aerial"])]
+    assert set(left_out["features"]) == {"coordinate", "aerial"}
+    pd.testing.assert_frame_equal(every.drop(left_out.index).reset_index(drop=True), one)
+    ended = run(*given, "--features", "joint")
+    assert ended.exit_code and "has no features 'joint'; it has coordinate" in ended.stderr
+
+
 def test_own_columns_of_what_is_predicted_stay_as_they_are(
     gulf: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

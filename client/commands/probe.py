@@ -86,7 +86,9 @@ FIT_OPTIONS = option_group(
 )
 OUTPUT_OPTIONS = option_group(
     click.option(
-        "--features", help="A modality or joined, to predict and map by; else what scored best."
+        "--features",
+        help="A modality or joined, to predict and map by, else what scored best; of a --suite, "
+        "the only set that is scored.",
     ),
     click.option(
         "--predict",

@@ -21,7 +21,7 @@ _FIXED_BY_PROBE = ("table", *_FIT_ONLY, *_SAMPLED, "folds", "seed", "level", "sp
 """Options whose values are stored in a saved probe, so that --load excludes them."""
 _NOT_WITH_SUITE = (
     "table", "targets", "load", "lon", "lat", "position", "crs", *_FIT_ONLY, "level",
-    "features", "prefix", "predict", "map_", "overwrite", "without_locations",
+    "prefix", "predict", "map_", "overwrite", "without_locations",
 )  # fmt: skip
 """Parameters that --suite excludes."""
 _SUITE_ONLY = ("numbers", "foldings")
@@ -161,7 +161,6 @@ def check_predictions(
     from unigeo.client.probing.prediction_map import region_outlines
     from unigeo.client.probing.sampled_features import feature_set_names
     from unigeo.client.probing.spatial_option import with_position
-    from unigeo.schemas.errors import ProbeError
 
     known = feature_set_names(field.chosen(options["modalities"] or field.default_modalities))
     if options["kernel"]:
@@ -170,14 +169,19 @@ def check_predictions(
         known += tuple(map(with_position, known))
     if loaded is not None:
         known = loaded.fitted
-    if options["features"] is not None and options["features"] not in known:
-        raise ProbeError(
-            f"the probe has no features {options['features']!r}; it has {', '.join(known)}"
-        )
+    check_features(known, options["features"])
     if options["map_"] is not None:
         region_outlines(field, mapped_region(options))
     for rows in new or ():
         read_part_points(rows, point_arguments(options))
+
+
+def check_features(known: tuple[str, ...], chosen: str | None) -> None:
+    """Check that a probe has the set of features that is named, if one is."""
+    from unigeo.schemas.errors import ProbeError
+
+    if chosen is not None and chosen not in known:
+        raise ProbeError(f"the probe has no features {chosen!r}; it has {', '.join(known)}")
 
 
 def point_arguments(options: dict[str, Any]) -> dict[str, Any]:

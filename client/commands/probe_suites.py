@@ -4,6 +4,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from unigeo.client.commands.options import covariate_arguments
+from unigeo.client.commands.probe_checks import check_features
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,11 +25,12 @@ def suite_report(
         suite: path of the suite file.
         data: folder of its tables.
         options: options of the command: `modalities`, `all_covariates`, `covariates`, `method`,
-            `folds`, `seed`, `numbers`, `foldings`, `spatial`, `kernel`.
+            `folds`, `seed`, `numbers`, `foldings`, `features`, `spatial`, `kernel`.
         progress: show bars on stderr.
     """
     from pathlib import Path
 
+    from unigeo.client.probing.sampled_features import feature_set_names
     from unigeo.client.probing.suite_numbers import open_numbers
     from unigeo.client.probing.suite_probe import probe_suite
     from unigeo.client.probing.suite_report import suite_markdown
@@ -37,6 +39,7 @@ def suite_report(
     chosen = load_suite(suite)
     numbers = None if options["numbers"] is None else open_numbers(options["numbers"])
     features = _Features(field, options, progress)
+    check_features(feature_set_names(features.modalities), options["features"])
     report = probe_suite(
         chosen,
         Path(data),
@@ -46,6 +49,7 @@ def suite_report(
         foldings=options["foldings"],
         folds=options["folds"],
         seed=options["seed"],
+        only=options["features"],
         progress=progress,
         spatial=options["spatial"],
         kernel=options["kernel"],
@@ -60,7 +64,7 @@ class _Features:
         from unigeo.client.reading.covariates import chosen_covariates
 
         self._field, self._progress = field, progress
-        self._modalities = field.chosen(options["modalities"] or None)
+        self.modalities = field.chosen(options["modalities"] or None)
         self._method = options["method"]
         wanted = covariate_arguments(
             {name: options[name] for name in ("all_covariates", "covariates")}
@@ -73,7 +77,7 @@ class _Features:
         from unigeo.schemas.store.layout import COVARIATES
         from unigeo.schemas.tables.points import read_points
 
-        sets = self._field.features(lonlat, self._modalities, method=self._method)
+        sets = self._field.features(lonlat, self.modalities, method=self._method)
         if self._covariates:
             columns = positions(self._field, self._covariates)
             source = self._field.modality(COVARIATES)
@@ -89,9 +93,9 @@ class _Features:
         from unigeo.schemas.store.layout import COVARIATES
 
         field, progress = self._field, self._progress
-        sets = zonal_means(field, polygons, self._modalities, weights=weights, progress=progress)
+        sets = zonal_means(field, polygons, self.modalities, weights=weights, progress=progress)
         if len(sets) > 1:
-            together = [sets[name] for name in joined_modalities(self._modalities)]
+            together = [sets[name] for name in joined_modalities(self.modalities)]
             sets[JOINED] = np.concatenate(together, axis=1)
         if self._covariates:
             names = list(self._covariates)

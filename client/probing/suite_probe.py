@@ -45,6 +45,7 @@ def probe_suite(
     numbers: SuiteNumbers | None = None,
     foldings: int = 1,
     seed: int = 0,
+    only: str | None = None,
     **options: Any,
 ) -> "pd.DataFrame":
     """Probe every table of a suite.
@@ -59,6 +60,7 @@ def probe_suite(
             and latitude) are scored in the same folds, at the rows that have both.
         foldings: number of assignments of rows and blocks to folds, each of a seed of its own.
         seed: seed of the first folding; the next ones follow.
+        only: set of features that is scored alone, such as `joined`; every one by default.
         options: `folds`, `baselines`, `spatial`, `kernel`, `progress` of `probe_table`.
 
     Returns:
@@ -87,6 +89,7 @@ def probe_suite(
     reports: dict[int, pd.DataFrame] = {}
     for members in _by_features(tables):
         features = _features_of(tables[members[0]], vectors, averages)
+        features = {k: v for k, v in features.items() if only in (None, k) or k == COVARIATES}
         for number in members:
             reports[number] = _probe_foldings(
                 tables[number], {**features, **beside[number]}, foldings, seed, **options

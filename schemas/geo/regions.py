@@ -95,8 +95,8 @@ class Region:
             RegionError: if the resolution is not positive or gives more than 10^12 cells.
         """
         size = self.resolution_m if resolution_m is None else resolution_m
-        if not (math.isfinite(size) and size > 0):
-            raise RegionError(f"the resolution must be a positive number of metres, not {size}")
+        if not (isinstance(size, int | float | np.number) and math.isfinite(size) and size > 0):
+            raise RegionError(f"the resolution must be a positive number of metres, not {size!r}")
         x, y = self._outline()
         side = size * shard
         west, east = math.floor(x.min() / side), math.ceil(x.max() / side)
