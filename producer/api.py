@@ -23,6 +23,7 @@ from unigeo.producer.observations.open_conus import DESCRIPTION
 from unigeo.producer.observations.open_named import open_named
 from unigeo.producer.observations.protocol import Observations
 from unigeo.producer.observations.wrapping import only
+from unigeo.producer.pipeline.overrides import to_text
 from unigeo.producer.pipeline.pipeline import carry_out
 from unigeo.producer.pipeline.production_run import ProductionRun, choose
 from unigeo.producer.pipeline.recipe import recipe
@@ -93,7 +94,7 @@ def train(
         ModelError: if a setting makes no sense, or the folder holds another model.
     """
     _check_observations(observations)
-    texts = {key: str(value) for key, value in (changes or {}).items()}
+    texts = {key: to_text(value) for key, value in (changes or {}).items()}
     chosen = recipe(preset, observations, seed, texts)
     used = only(observations, chosen.model.modalities)
     training.train(used, chosen.model, chosen.training, Path(folder), progress=progress)

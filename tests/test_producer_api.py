@@ -25,11 +25,12 @@ from unigeo.producer.api import (
     UniGeoCLIP,
     open_observations,
     plan,
+    train,
 )
 from unigeo.producer.encoders.modality_encoder import ModalityEncoder
 from unigeo.producer.encoders.model_settings import ModelSettings
 from unigeo.producer.encoders.satclip import SatclipEncoder
-from unigeo.producer.encoders.saved_models import save_model
+from unigeo.producer.encoders.saved_models import read_settings, save_model
 from unigeo.producer.encoders.text import train_tokenizer
 from unigeo.producer.encoders.tower_settings import ClassesSettings, ImageSettings
 from unigeo.producer.observations.patches import Patches
@@ -61,6 +62,17 @@ def test_the_example_of_the_guide(
     with pytest.raises(UnigeoError, match="holds another product"):
         plan((-106, 38, -102, 41), names["observations"], model="model", resolution_m=40_000,
              out="field.zarr")  # fmt: skip
+
+
+def test_changed_settings_are_values_of_python(tmp_path: Path) -> None:
+    """Not only texts as the command takes them."""
+    few = {"training.locations": 200, "training.batch": 16, "training.gallery": 16}
+    towers = {"model.street": None, "model.text": None, "model.aerial.numbers": True}
+    prefixes = {"training.steps": 1, "training.contrast.prefixes": (32, 64)}
+    train(open_observations("world"), tmp_path / "model", changes=few | towers | prefixes)
+    settings = read_settings(tmp_path / "model")
+    assert settings.aerial is not None and settings.aerial.numbers
+    assert settings.modalities == ("coordinate", "aerial", "dsm")
 
 
 SIZE: dict[str, Any] = {"width": 8, "depth": 1, "heads": 2, "rows": 16, "cols": 16, "patch": 8}

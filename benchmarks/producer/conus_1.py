@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from unigeo.producer.api import train
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.saved_models import load_model, save_model
 from unigeo.producer.observations.folder.open_folder import open_observations
@@ -47,7 +48,7 @@ SETTINGS = (
     {"model.dimension": 320}
     | {f"model.coordinate.{key}": value for key, value in COORDINATE.items()}
     | {f"model.{m}.{k}": v for m in ("aerial", "nightlights", "dsm") for k, v in TOWER.items()}
-    | {f"model.{m}.numbers": "true" for m in PIXELS}
+    | {f"model.{m}.numbers": True for m in PIXELS}
     | {f"training.{key}": value for key, value in TRAINING.items()}
 )
 """Settings that differ from the defaults."""
@@ -108,10 +109,9 @@ def main() -> None:
     out, trained = arguments.out.absolute(), arguments.model
     out.mkdir(parents=True, exist_ok=True)
     if trained is None:
-        chosen = SETTINGS | {"model.fused": arguments.numbers}
-        settings = [part for key, value in chosen.items() for part in ("--set", f"{key}={value}")]
-        produce("--steps", str(arguments.steps), *settings, into=out)
-        trained = out / "conus" / "model"
+        trained = out / "trained"
+        changes = {"model.fused": arguments.numbers, "training.steps": arguments.steps}
+        train(open_observations(DESCRIPTION), trained, changes=SETTINGS | changes, progress=True)
     release = out / NAME
     shutil.rmtree(release, ignore_errors=True)
     release_model(trained, release / "model", arguments.numbers)
