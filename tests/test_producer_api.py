@@ -71,7 +71,7 @@ def test_changed_settings_are_values_of_python(tmp_path: Path) -> None:
     prefixes = {"training.steps": 1, "training.contrast.prefixes": (32, 64)}
     train(open_observations("world"), tmp_path / "model", changes=few | towers | prefixes)
     settings = read_settings(tmp_path / "model")
-    assert settings.aerial is not None and settings.aerial.numbers
+    assert settings.pixel_tower("aerial").numbers
     assert settings.modalities == ("coordinate", "aerial", "dsm")
 
 
