@@ -31,7 +31,7 @@ from unigeo.producer.training.settings import TrainingSettings
 from unigeo.producer.training.train import fit_fusion
 
 NAME = "conus-1"
-RESOLUTION_M, STEPS, NUMBERS = 10_000, 900, 96
+RESOLUTION_M, STEPS, NUMBERS = 10_000, 300, 96
 COORDINATE = {
     "sigmas": "1,2,4,8,16,32,64", "depth": 2, "width": 128, "mlp_ratio": 1, "scale_layers": 2,
     "readout": "concat", "registers": 2,
