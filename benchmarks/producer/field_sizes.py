@@ -1,12 +1,13 @@
 """Measure what `conus-1` would be worth, and weigh, with more or fewer numbers or other cells.
 
-    python -m benchmarks.producer.field_sizes FIELD ... --numbers 64 96 128 256
+    python -m benchmarks.producer.field_sizes FIELD ... --numbers 64 96 128 256 --at TABLE ...
 
 Each FIELD has fitted `fused` vectors of at least as many numbers, of which the leading ones serve
 alone: `benchmarks.producer.conus_1 --numbers 256` makes one. For each number of them: megabytes of
 the vectors, compressed as they are stored; of model, field and observations together; and the mean
 R2 of the ten properties of the example counties in blocks that were not seen, by the vectors, and
-by vectors and position. Covariates are measured beside 96 numbers.
+by vectors and position. Covariates are measured beside 96 numbers. `--at` also weighs a second
+store of those cells alone that hold a row of the tables, such as places and ZIP areas.
 """
 
 import argparse
@@ -23,6 +24,8 @@ from unigeo.schemas.io.installed_fields import DEFAULT, installed_folder
 from unigeo.schemas.store.layout import CHUNK, COVARIATES, FUSED, status_name
 from unigeo.schemas.store.quantization import FILL
 from unigeo.schemas.store.status import Status
+from unigeo.schemas.tables.points import read_points
+from unigeo.schemas.tables.table_files import read_table
 
 NUMBERS = (64, 96, 128, 256)
 BESIDE = 96
@@ -61,15 +64,25 @@ def beside_vectors() -> tuple[int, int]:
     return rest, maps.nbytes // maps.shape[-1]
 
 
-def measure(address: str, numbers: list[int]) -> pd.DataFrame:
+def holding(field: client.Field, tables: list[str]) -> np.ndarray:
+    """Return whether each cell (row col) holds a row of the tables."""
+    found = np.zeros(field.grid.shape, bool)
+    for table in tables:
+        rowcol, inside = field.grid.locate(read_points(read_table(table), missing="keep").lonlat)
+        found[tuple(rowcol[inside].T)] = True
+    return found
+
+
+def measure(address: str, numbers: list[int], tables: list[str]) -> pd.DataFrame:
     """Return a row for each number of the vectors of a field."""
     whole = client.open_field(address)
+    chosen = holding(whole, tables)
     counties = client.example("counties")
     targets = counties.attrs["targets"]
     rest, each = beside_vectors()
     rows = []
 
-    def add(field: client.Field, vectors: int, more: int, covariates: bool) -> None:
+    def add(field: client.Field, vectors: int, some: int, more: int, covariates: bool) -> None:
         probe = field.probe(
             counties, targets, FUSED, baselines=False, spatial="residuals", covariates=covariates,
             progress=False,
@@ -83,6 +96,7 @@ def measure(address: str, numbers: list[int]) -> pd.DataFrame:
                 "numbers": f"{field.layout.width(FUSED)}{' + covariates' * covariates}",
                 "vectors MB": vectors / 1e6,
                 "together MB": (rest + each * field.layout.width(FUSED) + vectors + more) / 1e6,
+                f"{chosen.sum():,} cells MB": some / 1e6,
                 "R2": means[name],
                 "R2 with position": means[f"{name} + position"],
             }
@@ -93,11 +107,13 @@ def measure(address: str, numbers: list[int]) -> pd.DataFrame:
         field = whole.leading(count)
         values = field.dataset()[FUSED].values
         vectors = stored_bytes(values, (values == FILL).all(axis=-1))
-        add(field, vectors, 0, covariates=False)
+        values[~chosen] = FILL
+        some = stored_bytes(values, (values == FILL).all(axis=-1))
+        add(field, vectors, some, 0, covariates=False)
         if count == BESIDE and whole.covariates.shape[0]:
             plain = whole.dataset()[COVARIATES].values
             more = stored_bytes(plain, status != Status.VALID)
-            add(field, vectors, more, covariates=True)
+            add(field, vectors, some, more, covariates=True)
     return pd.DataFrame(rows)
 
 
@@ -108,8 +124,9 @@ def main() -> None:
     )
     parser.add_argument("fields", nargs="+")
     parser.add_argument("--numbers", type=int, nargs="+", default=list(NUMBERS))
+    parser.add_argument("--at", nargs="+", default=[], help="tables of places")
     options = parser.parse_args()
-    tables = [measure(address, options.numbers) for address in options.fields]
+    tables = [measure(address, options.numbers, options.at) for address in options.fields]
     print(pd.concat(tables).round(3).to_string(index=False))
 
 
