@@ -94,7 +94,13 @@ def train(
         ModelError: if a setting makes no sense, or the folder holds another model.
     """
     _check_observations(observations)
-    texts = {key: to_text(value) for key, value in (changes or {}).items()}
+    changes = {} if changes is None else changes
+    if not isinstance(changes, Mapping) or not all(isinstance(key, str) for key in changes):
+        raise ModelError(
+            "changes are a dict of settings by name, such as {'training.steps': 500}, not "
+            f"{changes!r}"
+        )
+    texts = {key: to_text(value) for key, value in changes.items()}
     chosen = recipe(preset, observations, seed, texts)
     used = only(observations, chosen.model.modalities)
     training.train(used, chosen.model, chosen.training, Path(folder), progress=progress)

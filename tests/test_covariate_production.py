@@ -22,7 +22,13 @@ from unigeo.producer.observations.protocol import forms_of
 from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.pipeline.production_run import choose
 from unigeo.producer.raster.centre_pixels import centre_pixels
-from unigeo.producer.raster.covariate_columns import columns_of, describe_columns, names_of
+from unigeo.producer.raster.covariate_columns import (
+    columns_of,
+    describe_columns,
+    middle_of,
+    names_of,
+    side_text,
+)
 from unigeo.producer.raster.encoding import encoder_of
 from unigeo.producer.raster.local_executor import rasterize
 from unigeo.producer.raster.patch_statistics import patch_statistics
@@ -147,6 +153,28 @@ def test_names_units_and_sources(observations: FolderObservations) -> None:
     assert told["landcover_3km_town"].unit == "1" and told["landcover_point"].is_class
     assert told["dsm_point"].source == "dsm.tif, fine.tif"
     assert told["landcover_point"].source == "landcover.tif: 10 open water, 20 Town, 30 status"
+
+
+@pytest.mark.parametrize(
+    ("px", "sides_m", "middle"),
+    [
+        (32, (16_000.0, 64_000.0), "4km"),
+        (33, (64_000.0, 16_000.0), "3879m"),
+        (40, (42_000.0,), "10500m"),
+        (32, (16_000.5,), "4km"),
+        (32, (20.0,), "5m"),
+        (31, (16_000.0,), None),
+    ],
+)
+def test_a_middle_is_named_by_its_side(
+    px: int, sides_m: tuple[float, ...], middle: str | None
+) -> None:
+    form = Form(encoder="surface", shape=(len(sides_m), px, px), sides_m=sides_m)
+    found = middle_of(form)
+    assert (None if found is None else side_text(found.side_m)) == middle
+    if found is not None:
+        assert sides_m[found.view] == min(sides_m)
+        assert found.side_m / found.px == pytest.approx(min(sides_m) / px)
 
 
 def test_observations_with_other_columns_are_refused(

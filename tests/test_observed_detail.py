@@ -38,11 +38,11 @@ def test_pixels_of_degrees_are_as_long_as_geodesics_say(small_folder: Path) -> N
     _, _, width_m = GEOD.inv(lon - half, lat, lon + half, lat)
     assert height_m > width_m
     assert details["aerial"].pixel_m == pytest.approx((height_m, height_m), rel=0.003)
-    assert details["aerial"].patch_pixel_m == 1000 / 8, "the narrowest view"
+    assert details["aerial"].patch_pixel_m == 31.2, "the narrowest view"
     assert details["aerial"].supports_m == details["aerial"].pixel_m[0]
     assert details["dsm"].pixel_m == pytest.approx((height_m / 3, height_m), rel=0.003)
     assert details["dsm"].supports_m == 2000 / 8
-    assert details["landcover"].patch_pixel_m == 3000 / 8
+    assert details["landcover"].patch_pixel_m == 93.8
     assert observed_detail(World(), ("coordinate", "aerial"), middle) == {}
 
 

@@ -66,9 +66,9 @@ def test_the_example_of_the_guide(
 
 def test_changed_settings_are_values_of_python(tmp_path: Path) -> None:
     """Not only texts as the command takes them."""
-    few = {"training.locations": 200, "training.batch": 16, "training.gallery": 16}
-    towers = {"model.street": None, "model.text": None, "model.aerial.numbers": True}
-    prefixes = {"training.steps": 1, "training.contrast.prefixes": (32, 64)}
+    few = {"training.locations": 200.0, "training.batch": np.int64(16), "training.gallery": 16}
+    towers = {"model.street": None, "model.text": None, "model.aerial.numbers": np.True_}
+    prefixes = {"training.steps": 1, "training.contrast.prefixes": np.array([32, 64])}
     train(open_observations("world"), tmp_path / "model", changes=few | towers | prefixes)
     settings = read_settings(tmp_path / "model")
     assert settings.pixel_tower("aerial").numbers

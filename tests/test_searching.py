@@ -57,15 +57,20 @@ def test_words_alone_find_the_phrases_that_say_most_of_them(worded: Path) -> Non
     assert concepts.phrases == tuple(PLACES)
     assert concepts.find("sea").phrases == ("dense forest by the sea",)
     assert concepts.find("a forest").phrases == ("Dense forest",)
-    with pytest.warns(WordsWarning, match="no concept has the word 'purple'"):
+    with pytest.warns(WordsWarning) as told:
         found = client.open_field(worded).search("city, near the purple forests")
+    said = [str(one.message) for one in told]
+    assert said[0].startswith("no concept has the word 'purple'")
+    assert (
+        said[1].startswith("the concepts that match best ('City') lack 'forest'") and not said[2:]
+    )
     assert found.attrs["unknown"] == ["purple"]
     assert set(found.attrs["phrases"]) <= set(PLACES)
     for wrong in (None, 5, ["city", "forest"]):
         with pytest.raises(WordsError, match="words are text, such as 'dense forest', not a"):
             concepts.find(wrong)
     asked = concepts.find("city, near the purple forests")
-    assert asked.unknown == ("purple",)
+    assert asked.unknown == ("purple",) and asked.left_out == ("forest",)
     assert np.linalg.norm(asked.vector) == pytest.approx(1)
 
 

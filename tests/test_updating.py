@@ -48,7 +48,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SUPPORTS = (
-    "cells of 434 m by aerial (pixels of 434 m, patch pixels of 125 m); finer cells add little"
+    "cells of 434 m by aerial (pixels of 434 m, patch pixels of 31.2 m); finer cells add little"
 )
 
 
@@ -56,7 +56,7 @@ def test_the_store_says_which_cells_the_rasters_support(first: Path) -> None:
     store = first / "bbox/bbox.zarr"
     field = client.open_field(store)
     detail = field.info()["observed_detail"]
-    assert detail == {"aerial": {"pixel_m": [434.0, 434.0], "patch_pixel_m": 125.0}}
+    assert detail == {"aerial": {"pixel_m": [434.0, 434.0], "patch_pixel_m": 31.2}}
     assert f"supports     {SUPPORTS}\n" in done_by_client("info", store)
     assert field.verify().ok and "keeps the layout" in done_by_client("validate", store)
 

@@ -20,11 +20,13 @@ from pathlib import Path
 
 import torch
 
+from unigeo.client import open_field
 from unigeo.producer.api import train
 from unigeo.producer.encoders.model import UniGeoCLIP
 from unigeo.producer.encoders.saved_models import load_model, save_model
 from unigeo.producer.observations.folder.open_folder import open_observations
 from unigeo.producer.observations.open_conus import DESCRIPTION
+from unigeo.producer.publishing.field_card import field_card
 from unigeo.producer.training.dataset import prepare_data
 from unigeo.producer.training.processes import Processes
 from unigeo.producer.training.settings import TrainingSettings
@@ -96,6 +98,19 @@ def release_model(trained: Path, out: Path, numbers: int) -> None:
     save_model(model, tokenizer, out, documents, half=True)
 
 
+def write_card(release: Path) -> None:
+    """Write the card of the cut field, by the card of its model."""
+    terms = dict(zip(TERMS[::2], TERMS[1::2], strict=True))
+    card = field_card(
+        (release / "model/card.md").read_text(encoding="utf-8"),
+        open_field(str(release / "field.zarr")).attributes,
+        terms["--licence"],
+        terms["--citation"],
+        [terms["--provider"]],
+    )
+    (release / "card.md").write_text(card, encoding="utf-8")
+
+
 def main() -> None:
     """Train, release the model, and rasterize with it."""
     parser = argparse.ArgumentParser(
@@ -118,10 +133,10 @@ def main() -> None:
     # A field of all modalities is made, since fused vectors are made of them, and cut.
     whole = out / f"{NAME}.zarr"
     produce("--model", str(release / "model"), "--out", str(whole), *FORM, *TERMS, into=out)
-    shutil.copyfile(whole.with_name(f"{NAME}.card.md"), release / "card.md")
     unigeo = [sys.executable, "-m", "unigeo.client.commands.cli"]
     cut = ["region", str(whole), "conus", "--modality", "fused", "--out", "field.zarr"]
     subprocess.run([*unigeo, *cut], check=True, cwd=release)
+    write_card(release)
     subprocess.run([*unigeo, "verify", "field.zarr"], check=True, cwd=release)
     for path in sorted(release.rglob("*")):
         if path.is_file() and path.stat().st_size > LARGEST:

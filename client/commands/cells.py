@@ -88,6 +88,8 @@ def search(
     if not quiet:
         for word in concepts.unknown:
             click.echo(f"Note: no concept has the word {word!r}", err=True)
+        for word in concepts.left_out:
+            click.echo(f"Note: the concepts that match best lack {word!r}", err=True)
         phrases = concepts.phrases
         more = f", and {len(phrases) - 3} more" if len(phrases) > 3 else ""
         click.echo(f"Searching for: {'; '.join(phrases[:3])}{more}", err=True)

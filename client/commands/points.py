@@ -221,16 +221,22 @@ def encode(
 ) -> None:
     """Evaluate the coordinate encoder at POINTS.
 
-    They may lie off the grid; - is CSV on stdin.
+    The vectors are of the modality coordinate, which fused ones are not to be compared with. POINTS
+    may lie off the grid; - is CSV on stdin.
     """
     from unigeo.client.commands.result_columns import encoded_columns, with_lonlat
     from unigeo.client.commands.table_parts import table_parts, write_each_part
+    from unigeo.schemas.store.layout import FUSED
     from unigeo.schemas.tables.table_files import check_writable
 
     address, points = field_and_table(store, points, named, "POINTS")
     options = field_arguments(options)
     check_writable(out, format_for(out, format))
     field = opened_field(address, quiet=quiet)
+    if FUSED in field.modalities and not quiet:
+        click.echo(
+            "Note: these are vectors of coordinates, not to be compared with fused", err=True
+        )
     new_columns = with_lonlat(encoded_columns(field, prefix))
     with table_parts(field, points, format, options, quiet, field.bands) as table:
         write_each_part(table, new_columns, options, out, format, quiet, keep_columns=False)

@@ -176,12 +176,18 @@ def check_predictions(
         read_part_points(rows, point_arguments(options))
 
 
-def check_features(known: tuple[str, ...], chosen: str | None) -> None:
-    """Check that a probe has the set of features that is named, if one is."""
+def check_features(known: tuple[str, ...], chosen: str | None, note: str = "") -> None:
+    """Check that a probe has the set of features that is named, if one is.
+
+    Args:
+        known: names of the sets.
+        chosen: the name; None if none is given.
+        note: put at the end of the message of the error.
+    """
     from unigeo.schemas.errors import ProbeError
 
     if chosen is not None and chosen not in known:
-        raise ProbeError(f"the probe has no features {chosen!r}; it has {', '.join(known)}")
+        raise ProbeError(f"the probe has no features {chosen!r}; it has {', '.join(known)}{note}")
 
 
 def point_arguments(options: dict[str, Any]) -> dict[str, Any]:

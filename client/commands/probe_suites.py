@@ -39,7 +39,11 @@ def suite_report(
     chosen = load_suite(suite)
     numbers = None if options["numbers"] is None else open_numbers(options["numbers"])
     features = _Features(field, options, progress)
-    check_features(feature_set_names(features.modalities), options["features"])
+    check_features(
+        feature_set_names(features.modalities),
+        options["features"],
+        "; --kernel, --spatial and --covariates score it with these, too",
+    )
     report = probe_suite(
         chosen,
         Path(data),

@@ -197,6 +197,11 @@ class ByLikeness(AtPoints, OverAreas):
             listed = ", ".join(map(repr, match.unknown))
             text = f"no concept has the word {listed}: the others alone are searched"
             warnings.warn(WordsWarning(text), stacklevel=2)
+        if match.left_out:
+            listed = ", ".join(map(repr, match.left_out))
+            best = ", ".join(map(repr, match.phrases[:3]))
+            text = f"the concepts that match best ({best}) lack {listed}: search for it by itself"
+            warnings.warn(WordsWarning(text), stacklevel=2)
         vector, centre = concepts.query(match, name)
         found: Any = score_map(self, vector, name, region, crs, centre)
         if as_ == "table":

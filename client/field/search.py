@@ -50,6 +50,8 @@ class ConceptMatch:
     """The stored phrases that match."""
     unknown: tuple[str, ...]
     """Words of the text that no phrase contains."""
+    left_out: tuple[str, ...] = ()
+    """Words of the text that other phrases contain, and none of those that match."""
     fused: Float32[np.ndarray, " number"] | None = None
     """The same of the phrases as they are mapped to fused vectors, if they are."""
 
@@ -98,12 +100,17 @@ class Concepts:
             [self._similarity(frozenset(known), phrase) for phrase in self._phrase_words]
         )
         best = np.flatnonzero(scores >= _TIE * scores.max()).tolist()
-        return self._mean(best, tuple(sorted(wanted - self._rarity.keys())))
+        covered = frozenset().union(*(self._phrase_words[number] for number in best))
+        unknown = tuple(sorted(wanted - self._rarity.keys()))
+        return self._mean(best, unknown, tuple(sorted(frozenset(known) - covered)))
 
-    def _mean(self, numbers: list[int], unknown: tuple[str, ...]) -> ConceptMatch:
+    def _mean(
+        self, numbers: list[int], unknown: tuple[str, ...], left_out: tuple[str, ...] = ()
+    ) -> ConceptMatch:
         phrases = tuple(self.phrases[number] for number in numbers)
         fused = None if self.fused is None else _direction_of_sum(self.fused[numbers])
-        return ConceptMatch(_direction_of_sum(self.vectors[numbers]), phrases, unknown, fused)
+        vector = _direction_of_sum(self.vectors[numbers])
+        return ConceptMatch(vector, phrases, unknown, left_out, fused)
 
     def leading(self, dims: int) -> "Concepts":
         """Return the concepts by the leading numbers of their vectors, at unit length."""

@@ -44,7 +44,9 @@ class EncodedPoints(StoredField):
     ) -> Any:
         """Evaluate the coordinate encoder at points, on the grid or off it; needs no torch.
 
-        At a cell's centre the vector is what `sample` returns for `coordinate`, before
+        The vectors are of the modality `coordinate` and of its width, and are not to be compared
+        with those of `fused`, which are made of every modality of a cell. At a cell's centre the
+        vector is what `sample` returns for `coordinate`, where that is stored, before
         quantization. A point without a position gets NaN.
 
         Args:

@@ -156,10 +156,11 @@ def evaluate(
         if data.controls is not None and each.features in sets:
             predicted[each.split, each.target, each.features] = each.predicted
         has = data.has(each.target)
+        counted = data.counts[each.target]
         counts = {
             "points": int(has.sum()),
             "blocks": len(np.unique(data.blocks[has])),
-            "dropped": data.counts[each.target].without_vector,
+            "dropped": counted.without_vector + counted.without_control,
         }
         rows.append(names | each.scores | counts)
         fold_rows += [names | fold for fold in each.by_fold]

@@ -34,8 +34,8 @@ def suite_markdown(report: "pd.DataFrame", facts: Mapping[str, Any]) -> str:
         to_markdown(_append_mean(by_target(report, "random"))),
         *_coverage_section(report),
         "## Points",
-        "Dropped: rows that have the target and lack a vector; they are left out of every column "
-        "above alike.",
+        "Dropped: rows that have the target and lack a vector or a covariate; they are left out of "
+        "every column above alike.",
         to_markdown(counts),
     ]
     return "\n\n".join(parts)

@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from unigeo.schemas.errors import ModelError
 
 NONE = "none"
@@ -244,6 +246,10 @@ def _text(value: Any, separators: tuple[str, ...]) -> str:
             return NONE
         case bool():
             return "true" if value else "false"
+        case np.generic() | np.ndarray():
+            return _text(value.tolist(), separators)
+        case float() if value.is_integer() and abs(value) < 2**53:
+            return str(int(value))
         case float():
             short = f"{value:g}"  # six digits, if they are enough to read the value back
             return short if float(short) == value else repr(value)

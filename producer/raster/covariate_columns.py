@@ -61,7 +61,7 @@ def middle_of(form: Form) -> Middle | None:
     if px < _LEAST_PX or not form.sides_m:
         return None
     view = form.sides_m.index(min(form.sides_m))
-    return Middle(view, px, form.sides_m[view] / _PART)
+    return Middle(view, px, form.sides_m[view] * px / min(form.shape[1:]))
 
 
 def columns_of(
@@ -76,9 +76,9 @@ def columns_of(
             continue
         form = observations.form(modality)
         bands = _band_names(form, rasters)
-        sides = [_side_text(side) for side in form.sides_m]
+        sides = [side_text(side) for side in form.sides_m]
         middle = middle_of(form)
-        inside = [] if middle is None else [_side_text(middle.side_m)]
+        inside = [] if middle is None else [side_text(middle.side_m)]
         if form.encoder == "classes":
             shares = [_slug(name) or str(number) for number, name in _numbered(form.classes)]
             inner = [[modality, side, share] for side in sides + inside for share in shares]
@@ -149,9 +149,12 @@ def _numbered(classes: Iterable[str]) -> Iterator[tuple[int, str]]:
     yield from enumerate(classes, start=1)
 
 
-def _side_text(side_m: float) -> str:
-    """Return the side of a view as names have it, such as 16km or 500m."""
-    return f"{side_m / 1000:g}km" if side_m >= 1000 else f"{side_m:g}m"
+def side_text(side_m: float) -> str:
+    """Return the side of a view as names have it, such as 16km, 10500m or 60cm."""
+    whole = round(side_m)
+    if whole < 1:
+        return f"{round(side_m * 100)}cm"
+    return f"{whole // 1000}km" if whole % 1000 == 0 else f"{whole}m"
 
 
 def _slug(name: str) -> str:
