@@ -237,6 +237,15 @@ def test_numbers_that_cannot_be_used_are_refused(
         probe_suite(suite, tables, vectors, averages=averages, numbers=open_numbers(made))
 
 
+SUITE_OF_POINTS = """
+[[table]]
+file = "points.csv"
+targets = ["damp"]
+crs = "EPSG:8857"
+block_km = 400
+"""
+
+
 @pytest.fixture(scope="module")
 def plots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same tables, where the store `gulf` has vectors."""
@@ -282,6 +291,29 @@ def test_the_command_probes_means_over_cells_beside_numbers(
     again = expected.set_index(keys)["r2"]
     np.testing.assert_allclose(own[again.index], again, atol=1e-4)
     assert np.isfinite(means).all(axis=1).sum() > table.lonlat.shape[0] / 2
+
+
+def test_a_joined_set_may_come_without_its_parts_or_beside_other_sets(
+    gulf: Path, plots: Path
+) -> None:
+    """As the producer's evaluation gives them, which joins the images, too."""
+    field = open_field(gulf)
+    (plots / "points.toml").write_text(SUITE_OF_POINTS)
+
+    def given(*names: str) -> pd.Series:
+        def sets(lonlat: np.ndarray) -> dict[str, np.ndarray]:
+            found = field.features(lonlat, ["coordinate", "aerial"])
+            found["images joined"] = found["aerial"]
+            return {name: found[name] for name in names}
+
+        suite = load_suite(plots / "points.toml")
+        report = probe_suite(suite, plots, sets, folds=3, baselines=False)
+        return report[report["features"] == "joined"].set_index("split")["r2"]
+
+    alone, beside = given("joined"), given("coordinate", "aerial", "images joined", "joined")
+    parts = given("coordinate", "aerial", "joined")
+    pd.testing.assert_series_equal(alone, parts, atol=1e-6)
+    pd.testing.assert_series_equal(beside, parts, atol=1e-6)
 
 
 def test_numbers_and_foldings_go_with_a_suite(gulf: Path, plots: Path) -> None:

@@ -135,11 +135,13 @@ def _features_of(
 
 
 def _joined(vectors: Mapping[str, FeatureRows]) -> dict[str, FeatureRows]:
-    """Put the modalities of the joined set, if there is one, side by side as sets of their own."""
+    """Put the modalities of the joined set, if they are there, side by side without a copy."""
     features = dict(vectors)
     if JOINED in features:
         names = tuple(name for name in features if name not in (JOINED, COVARIATES))
-        features[JOINED] = JoinedRows([features[name] for name in joined_modalities(names)])
+        parts = [features[name] for name in joined_modalities(names)]
+        if sum(part.shape[1] for part in parts) == features[JOINED].shape[1]:
+            features[JOINED] = JoinedRows(parts)
     return features
 
 
