@@ -96,7 +96,8 @@ def measure(address: str, numbers: list[int], tables: list[str]) -> pd.DataFrame
                 "numbers": f"{field.layout.width(FUSED)}{' + covariates' * covariates}",
                 "vectors MB": vectors / 1e6,
                 "together MB": (rest + each * field.layout.width(FUSED) + vectors + more) / 1e6,
-                f"{chosen.sum():,} cells MB": some / 1e6,
+                "cells of --at": int(chosen.sum()),
+                "their vectors MB": some / 1e6,
                 "R2": means[name],
                 "R2 with position": means[f"{name} + position"],
             }
