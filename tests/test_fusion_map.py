@@ -18,7 +18,9 @@ from unigeo.producer.observations.synthetic.world import World
 from unigeo.producer.pipeline.pipeline import carry_out
 from unigeo.producer.pipeline.production_run import choose
 from unigeo.producer.raster.run import ExecutionOptions
-from unigeo.producer.training.train import train
+from unigeo.producer.training.dataset import prepare_data
+from unigeo.producer.training.processes import Processes
+from unigeo.producer.training.train import fit_fusion, train
 from unigeo.schemas.errors import ModelError
 from unigeo.schemas.geo.regions import region_of_bbox
 from unigeo.schemas.store.quantization import dequantize, quantize
@@ -140,6 +142,10 @@ def test_a_trained_model_stores_vectors_of_its_own_width(tmp_path: Path) -> None
     train(world, settings, SMALL, tmp_path / "model", progress=False)
     model, _ = load_model(tmp_path / "model")
     assert model.fusion is not None and model.fusion.maps.abs().amax(dim=(1, 2)).min() > 0
+    maps = model.fusion.maps.clone()
+    model.fusion.maps.zero_()
+    fit_fusion(model, prepare_data(world, settings, SMALL, Processes()), torch.device("cpu"))
+    torch.testing.assert_close(model.fusion.maps, maps, rtol=1e-3, atol=1e-3)  # as after training
     url = tmp_path / "f.zarr"
     run = choose(
         region_of_bbox((-100.0, 40.0, -99.4, 40.4), "plains"),

@@ -120,7 +120,7 @@ def test_an_absent_scheduler_is_waited_for_with_a_word(capsys: pytest.CaptureFix
     def absent() -> None:
         raise OSError("Timed out trying to connect\nto tcp://127.0.0.1:1")
 
-    with pytest.raises(StoreError, match="no dask scheduler answered; ") as ended:
+    with pytest.raises(StoreError, match="no dask scheduler answered, and the patience") as ended:
         connect_in_time(absent, 0.5)
     assert "\n" not in str(ended.value) and "same command again" in str(ended.value)
     said = capsys.readouterr().err.strip().splitlines()

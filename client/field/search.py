@@ -50,10 +50,10 @@ class ConceptMatch:
     """The stored phrases that match."""
     unknown: tuple[str, ...]
     """Words of the text that no phrase contains."""
-    left_out: tuple[str, ...] = ()
-    """Words of the text that other phrases contain, and none of those that match."""
     fused: Float32[np.ndarray, " number"] | None = None
     """The same of the phrases as they are mapped to fused vectors, if they are."""
+    left_out: tuple[str, ...] = ()
+    """Words of the text that other phrases contain, and none of those that match."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ class Concepts:
         phrases = tuple(self.phrases[number] for number in numbers)
         fused = None if self.fused is None else _direction_of_sum(self.fused[numbers])
         vector = _direction_of_sum(self.vectors[numbers])
-        return ConceptMatch(vector, phrases, unknown, left_out, fused)
+        return ConceptMatch(vector, phrases, unknown, fused, left_out)
 
     def leading(self, dims: int) -> "Concepts":
         """Return the concepts by the leading numbers of their vectors, at unit length."""

@@ -89,7 +89,8 @@ def probe_suite(
     reports: dict[int, pd.DataFrame] = {}
     for members in _by_features(tables):
         features = _features_of(tables[members[0]], vectors, averages)
-        features = {k: v for k, v in features.items() if only in (None, k) or k == COVARIATES}
+        if only is not None:
+            features = {name: features[name] for name in (only, COVARIATES) if name in features}
         for number in members:
             reports[number] = _probe_foldings(
                 tables[number], {**features, **beside[number]}, foldings, seed, **options

@@ -63,9 +63,9 @@ def connect_in_time(connect: Callable[[], Any], patience_s: float) -> Any:
         except (OSError, TimeoutError) as error:
             if time.monotonic() > end:
                 raise StoreError(
-                    f"no dask scheduler answered; {format_duration(patience_s)} of patience are "
-                    f"over: {' '.join(str(error).split())}. What was written is kept; start one "
-                    "and run the same command again."
+                    "no dask scheduler answered, and the patience of "
+                    f"{format_duration(patience_s)} is over: {' '.join(str(error).split())}. What "
+                    "was written is kept; start one and run the same command again."
                 ) from error
             if not told:
                 print(
